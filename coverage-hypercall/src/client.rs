@@ -1,0 +1,1 @@
+//! Guest-side client of the coverage hypercall.

@@ -1,0 +1,2 @@
+//! The page that the fuzzer and its QEMU plugin share.
+#![no_std]

@@ -1,0 +1,1 @@
+//! QEMU TCG plugin of hyperfuzz: doorbell, snapshot and reset, crash hooks, budget.

@@ -1,0 +1,114 @@
+//! Engines: things that run one lowered program on a freshly reset machine.
+//!
+//! [`Engine`] is the only thing that the rest of the fuzzer knows of a machine. [`qemu`] implements it with the
+//! distribution's QEMU and our plugin. Everything that an engine returns was copied out of guest memory
+//! once and validated; the guest may have written anything.
+
+use coverage_hypercall::{
+    crash::CrashRecord,
+    harness::{Canary, CmpEntry},
+    program::Status,
+};
+
+/// One execution to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The lowered program, as `coverage_hypercall::program` describes it.
+    pub program: &'a [u8],
+    /// Record comparisons during this execution. Slower; the outcome is the same.
+    pub comparisons: bool,
+}
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The agent said that the program is done.
+    Done,
+    /// No vCPU could run any more: every domain is blocked or dead. Not a defect.
+    Idle,
+    /// The hypervisor, or an oracle in it, left a crash record.
+    Crash,
+    /// The hypervisor did not come back within its instruction budget.
+    Hang,
+    /// The machine shut down or reset: a triple fault.
+    TripleFault,
+    /// The wall-clock limit of the host was reached before the budget.
+    Timeout,
+}
+
+/// What one call of the program reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallResult {
+    /// Which call of the program; [`coverage_hypercall::program::WHOLE_PROGRAM`] if none.
+    pub call: u16,
+    /// How it ended.
+    pub status: Status,
+    /// Watched regions that changed: offset in the arena, content.
+    pub changes: Vec<(u32, Vec<u8>)>,
+}
+
+/// Everything that is known of one execution. Reused between executions to spare allocations.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The calls in the order in which they returned.
+    pub calls: Vec<CallResult>,
+    /// Edge counters of the hypervisor, one byte each. All zero after a hang: they would depend on when it was noticed.
+    pub counters: Vec<u8>,
+    /// Comparisons, if they were asked for.
+    pub comparisons: Vec<CmpEntry>,
+    /// The crash record, if there is a valid one.
+    pub crash: Option<Box<CrashRecord>>,
+    /// What the hypervisor wrote to its console during the execution.
+    pub console: Vec<u8>,
+    /// Translated blocks that were executed: a measure of work that does not depend on the host.
+    pub blocks: u64,
+    /// True where the agent's completion ring could not be parsed: a corrupted guest, not a defect.
+    pub corrupt: bool,
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Self {
+            outcome: Outcome::Done,
+            calls: Vec::new(),
+            counters: Vec::new(),
+            comparisons: Vec::new(),
+            crash: None,
+            console: Vec::new(),
+            blocks: 0,
+            corrupt: false,
+        }
+    }
+}
+
+/// A machine that executes programs, each from the same state.
+pub trait Engine {
+    /// Number of edge counters of the target; constant while the engine lives.
+    fn counters(&self) -> usize;
+
+    /// Identifies the target's build: coverage of two builds must not be mixed.
+    fn build_id(&self) -> [u8; 32];
+
+    /// Resets the machine, runs one program, and fills `execution`.
+    ///
+    /// A machine that died is started again here, and the execution is repeated on it; an error means that it cannot be had
+    /// any more.
+    ///
+    /// # Errors
+    /// [`EngineError`] when no machine can be had.
+    fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError>;
+
+    /// Throws the machine away and boots a fresh one: for confirmation of findings.
+    ///
+    /// # Errors
+    /// [`EngineError`] when no machine can be had.
+    fn reboot(&mut self) -> Result<(), EngineError>;
+
+    /// Canaries of the planted bugs after the last execution. For evaluation only, never for feedback.
+    fn canaries(&self) -> Vec<Canary>;
+
+    /// How often the machine had to be replaced since the engine was made.
+    fn restarts(&self) -> u64;
+}

@@ -1,0 +1,1 @@
+//! hyperfuzz: coverage-guided fuzzing of a hypervisor's hypercall interface.

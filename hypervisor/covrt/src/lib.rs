@@ -1,0 +1,2 @@
+//! SanitizerCoverage run-time of the reference hypervisor; never instrumented itself.
+#![no_std]

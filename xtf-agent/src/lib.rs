@@ -1,0 +1,2 @@
+//! The agent: runs hypercall programs inside a guest.
+#![no_std]
