@@ -130,7 +130,7 @@ pub struct CrashRecord {
     pub message: [u8; MAX_MESSAGE],
 }
 
-const _: () = assert!(size_of::<CrashRecord>() == 80 + 16 * 8 + MAX_FRAMES * 8 + 8 + MAX_MESSAGE);
+const _: () = assert!(size_of::<CrashRecord>() == 72 + 16 * 8 + MAX_FRAMES * 8 + 8 + MAX_MESSAGE);
 
 /// Index of rbp in [`CrashRecord::gpr`].
 pub const GPR_RBP: usize = 6;
