@@ -1,1 +1,4 @@
 //! hyperfuzz: coverage-guided fuzzing of a hypervisor's hypercall interface.
+
+pub mod interface;
+pub mod program;
