@@ -6,8 +6,8 @@ use libafl::{
     Error,
     executors::{Executor, ExitKind, HasObservers},
     observers::{HitcountsMapObserver, MapObserver, StdMapObserver},
+    state::HasExecutions,
 };
-use libafl::{observers::ExplicitTracking, state::HasExecutions};
 use libafl_bolts::{AsSliceMut, tuples::RefIndexable};
 
 use super::{
@@ -21,9 +21,8 @@ use crate::{
     triage::bucket::{Bucket, Classifier},
 };
 
-/// The counters, binned as AFL does, with the indices kept for new corpus entries.
-pub(super) type EdgeObserver =
-    ExplicitTracking<HitcountsMapObserver<StdMapObserver<'static, u8, false>>, false, false>;
+/// The counters, binned as AFL does.
+pub(super) type EdgeObserver = HitcountsMapObserver<StdMapObserver<'static, u8, false>>;
 /// All observers of an execution.
 pub(super) type Observers = (EdgeObserver, (VerdictObserver, ()));
 
@@ -129,7 +128,7 @@ impl<E: Engine, EM, S: HasExecutions, Z> Executor<EM, Program, S, Z> for EngineE
         *state.executions_mut() += 1;
         self.observe(program, false)?;
         let (edges, (verdict, ())) = &mut self.observers;
-        let edges = edges.as_mut().as_slice_mut();
+        let edges = edges.as_slice_mut();
         let counted = self.execution.counters.len().min(edges.len());
         edges[..counted].copy_from_slice(&self.execution.counters[..counted]);
 
@@ -156,8 +155,7 @@ impl<E: Engine, EM, S: HasExecutions, Z> Executor<EM, Program, S, Z> for EngineE
 
 /// Makes the observer of `len` edges.
 pub(super) fn edge_observer(len: usize) -> EdgeObserver {
-    use libafl::observers::CanTrack;
     let observer = HitcountsMapObserver::new(StdMapObserver::owned(EDGES, vec![0; len]));
     debug_assert_eq!(observer.usable_count(), len);
-    ExplicitTracking::from(observer)
+    observer
 }

@@ -1,0 +1,26 @@
+//! `console_io`: the hypervisor's console. Numbers: Xen `public/xen.h`, `CONSOLEIO_*`.
+
+use super::types::*;
+
+/// `__HYPERVISOR_console_io`.
+const NUMBER: u32 = 18;
+
+/// The sub-operations.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "console_io.write",
+        number: NUMBER,
+        select: Select::First(0),
+        args: &[field("count", int(4, Kind::Len("buffer"))), field("buffer", ptr_in(&Type::Bytes(16)))],
+        results: &[],
+        returns: Returns::Value,
+    },
+    Operation {
+        name: "console_io.read",
+        number: NUMBER,
+        select: Select::First(1),
+        args: &[field("count", int(4, Kind::Len("buffer"))), field("buffer", ptr_out(&Type::Bytes(16)))],
+        results: &[returns(Resource::Number)],
+        returns: Returns::Value,
+    },
+];

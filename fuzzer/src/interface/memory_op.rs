@@ -1,0 +1,175 @@
+//! `memory_op`: a domain's memory. Numbers: Xen `public/memory.h`.
+
+use super::types::*;
+
+/// `__HYPERVISOR_memory_op`.
+const NUMBER: u32 = 12;
+/// `MEMOP_EXTENT_SHIFT`.
+const EXTENT_SHIFT: u32 = 6;
+
+/// `XENMEMF_*`. The address bits take the low byte, the node the next one, where it is one more than the node.
+const MEMF: &[Named] = &[
+    ("addr32", 32),
+    ("node0", 1 << 8),
+    ("populate_on_demand", 1 << 16),
+    ("exact_node", 1 << 17),
+    ("vnode", 1 << 18),
+];
+/// `XENMAPSPACE_*`.
+const SPACES: &[Named] = &[
+    ("shared_info", 0),
+    ("grant_table", 1),
+    ("gmfn", 2),
+    ("gmfn_range", 3),
+    ("gmfn_foreign", 4),
+    ("dev_mmio", 5),
+];
+
+const FRAMES: Type = ptr_inout(&Type::Array(&FRAME));
+
+const RESERVATION: StructType = StructType {
+    name: "xen_memory_reservation",
+    fields: &[
+        field("extent_start", FRAMES),
+        field("nr_extents", int(8, Kind::Len("extent_start"))),
+        field("extent_order", int(4, Kind::Range(0, 2))),
+        field("mem_flags", int(4, Kind::Flags(MEMF))),
+        field("domid", DOMAIN),
+    ],
+};
+const EXCHANGE: StructType = StructType {
+    name: "xen_memory_exchange",
+    fields: &[
+        field("in", Type::Struct(&RESERVATION)),
+        field("out", Type::Struct(&RESERVATION)),
+        field("nr_exchanged", int(8, Kind::Const(0))),
+    ],
+};
+const ADD: StructType = StructType {
+    name: "xen_add_to_physmap",
+    fields: &[
+        field("domid", DOMAIN),
+        field("size", int(2, Kind::Const(0))),
+        field("space", int(4, Kind::Enum(SPACES))),
+        field("idx", FRAME),
+        field("gpfn", FRAME),
+    ],
+};
+const ADD_BATCH: StructType = StructType {
+    name: "xen_add_to_physmap_batch",
+    fields: &[
+        field("domid", DOMAIN),
+        field("space", int(2, Kind::Enum(SPACES))),
+        field("size", int(2, Kind::Len("idxs"))),
+        field("foreign_domid", PEER),
+        field("idxs", ptr_in(&Type::Array(&FRAME))),
+        field("gpfns", ptr_in(&Type::Array(&FRAME))),
+        field("errs", ptr_out(&Type::Array(&U32))),
+    ],
+};
+const REMOVE: StructType =
+    StructType { name: "xen_remove_from_physmap", fields: &[field("domid", DOMAIN), field("gpfn", FRAME)] };
+const DOMID: StructType = StructType { name: "domid", fields: &[field("domid", DOMAIN)] };
+const MFN_LIST: StructType = StructType {
+    name: "xen_machphys_mfn_list",
+    fields: &[
+        field("max_extents", int(4, Kind::Len("extent_start"))),
+        field("extent_start", ptr_out(&Type::Array(&FRAME))),
+        out("nr_extents", U32),
+    ],
+};
+const MAPPING: StructType = StructType {
+    name: "xen_machphys_mapping",
+    fields: &[out("v_start", int(8, Kind::Hex)), out("v_end", int(8, Kind::Hex)), out("max_mfn", U64)],
+};
+/// An entry is 20 bytes long, without padding: address, length, type.
+const MEMORY_MAP: StructType = StructType {
+    name: "xen_memory_map",
+    fields: &[field("nr_entries", int(4, Kind::Range(0, 8))), field("buffer", ptr_out(&Type::Bytes(160)))],
+};
+
+const fn op(
+    name: &'static str,
+    number: u64,
+    args: &'static [Field],
+    results: &'static [ResultSpec],
+) -> Operation {
+    Operation { name, number: NUMBER, select: Select::First(number), args, results, returns: Returns::Value }
+}
+
+const fn resumable(
+    name: &'static str,
+    value: u64,
+    args: &'static [Field],
+    results: &'static [ResultSpec],
+) -> Operation {
+    Operation {
+        name,
+        number: NUMBER,
+        select: Select::FirstWithStart { value, shift: EXTENT_SHIFT },
+        args,
+        results,
+        returns: Returns::Value,
+    }
+}
+
+const START: Field = field("start", int(8, Kind::Const(0)));
+
+/// The sub-operations.
+pub(super) const OPERATIONS: &[Operation] = &[
+    resumable(
+        "memory_op.increase_reservation",
+        0,
+        &[START, field("arg", ptr_in(&Type::Struct(&RESERVATION)))],
+        &[gives("extent_start", Resource::Frame)],
+    ),
+    resumable(
+        "memory_op.decrease_reservation",
+        1,
+        &[START, field("arg", ptr_in(&Type::Struct(&RESERVATION)))],
+        &[],
+    ),
+    op("memory_op.maximum_ram_page", 2, &[], &[returns(Resource::Frame)]),
+    op(
+        "memory_op.current_reservation",
+        3,
+        &[field("arg", ptr_in(&Type::Struct(&DOMID)))],
+        &[returns(Resource::Number)],
+    ),
+    op(
+        "memory_op.maximum_reservation",
+        4,
+        &[field("arg", ptr_in(&Type::Struct(&DOMID)))],
+        &[returns(Resource::Number)],
+    ),
+    op(
+        "memory_op.machphys_mfn_list",
+        5,
+        &[field("arg", ptr_inout(&Type::Struct(&MFN_LIST)))],
+        &[gives("extent_start", Resource::Frame)],
+    ),
+    resumable(
+        "memory_op.populate_physmap",
+        6,
+        &[START, field("arg", ptr_in(&Type::Struct(&RESERVATION)))],
+        &[gives("extent_start", Resource::Frame)],
+    ),
+    op("memory_op.add_to_physmap", 7, &[field("arg", ptr_in(&Type::Struct(&ADD)))], &[]),
+    op("memory_op.memory_map", 9, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
+    op("memory_op.machine_memory_map", 10, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
+    op(
+        "memory_op.exchange",
+        11,
+        &[field("arg", ptr_inout(&Type::Struct(&EXCHANGE)))],
+        &[gives("out", Resource::Frame)],
+    ),
+    op("memory_op.machphys_mapping", 12, &[field("arg", ptr_out(&Type::Struct(&MAPPING)))], &[]),
+    op(
+        "memory_op.maximum_gpfn",
+        14,
+        &[field("arg", ptr_in(&Type::Struct(&DOMID)))],
+        &[returns(Resource::Frame)],
+    ),
+    op("memory_op.remove_from_physmap", 15, &[field("arg", ptr_in(&Type::Struct(&REMOVE)))], &[]),
+    op("memory_op.add_to_physmap_batch", 23, &[field("arg", ptr_in(&Type::Struct(&ADD_BATCH)))], &[]),
+];
