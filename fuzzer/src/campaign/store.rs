@@ -348,7 +348,7 @@ pub fn load_program(path: &Path) -> Result<Program, StoreError> {
         return Err(bad(format!("{size} bytes is more than the {MAX_FILE} that a program may have")));
     }
     let bytes = fs::read(path).map_err(io_error("read", path))?;
-    if wire::is_wire(&bytes) {
+    if bytes.starts_with(&wire::MAGIC) {
         return wire::decode(&bytes).map_err(|e| bad(e.to_string()));
     }
     let source = str::from_utf8(&bytes)

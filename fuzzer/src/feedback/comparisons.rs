@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::executor::EngineExecutor;
 use crate::{
     engine::Engine,
-    program::{CmpHint, Program},
+    program::{Program, mutate::CmpHint},
 };
 
 /// Pairs that are kept for one corpus entry.
@@ -49,7 +49,7 @@ where
             .comparisons
             .iter()
             .filter(|entry| entry.left != entry.right)
-            .filter_map(CmpHint::from_entry)
+            .map(CmpHint::from)
             .collect();
         pairs.sort_unstable();
         pairs.dedup();

@@ -8,7 +8,7 @@ use libafl::{
     observers::{HitcountsMapObserver, MapObserver, StdMapObserver},
     state::HasExecutions,
 };
-use libafl_bolts::{AsSliceMut, tuples::RefIndexable};
+use libafl_bolts::{ToSliceMut, tuples::RefIndexable};
 
 use super::{
     session::{Ended, Limits},
@@ -128,7 +128,7 @@ impl<E: Engine, EM, S: HasExecutions, Z> Executor<EM, Program, S, Z> for EngineE
         *state.executions_mut() += 1;
         self.observe(program, false)?;
         let (edges, (verdict, ())) = &mut self.observers;
-        let edges = edges.as_slice_mut();
+        let edges = edges.to_slice_mut();
         let counted = self.execution.counters.len().min(edges.len());
         edges[..counted].copy_from_slice(&self.execution.counters[..counted]);
 

@@ -16,7 +16,10 @@ use rand_pcg::Pcg64Mcg;
 use super::comparisons::ComparisonHints;
 use crate::{
     interface::Interface,
-    program::{CmpHint, Program, generate, mutate},
+    program::{
+        Program, generate,
+        mutate::{self, CmpHint},
+    },
 };
 
 /// One in so many inputs is a fresh program: the only way out of a corpus that has grown one-sided.

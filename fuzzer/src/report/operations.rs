@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     campaign::statistics::{Operation, Statistics},
     interface::Interface,
-    program::transcript::errno_name,
+    program::transcript::errno,
 };
 
 /// A row of the table.
@@ -55,7 +55,10 @@ pub fn render(rows: &[Row]) -> String {
         let mut errors: Vec<_> = row.counters.failed.iter().collect();
         errors.sort_by_key(|&(value, count)| (std::cmp::Reverse(*count), *value));
         for (value, count) in errors.into_iter().take(4) {
-            let _ = write!(out, "  {} {count}", errno_name(*value));
+            let _ = match errno(*value) {
+                Some(name) => write!(out, "  {name} {count}"),
+                None => write!(out, "  {value} {count}"),
+            };
         }
         if row.counters.faulted > 0 {
             let _ = write!(out, "  faulted {}", row.counters.faulted);

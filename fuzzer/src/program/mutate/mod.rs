@@ -8,6 +8,7 @@ mod value;
 
 use coverage_hypercall::harness::CmpEntry;
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::{
     model::{Call, Program, Value},
@@ -20,7 +21,7 @@ pub use i2s::i2s;
 pub(super) use value::change_length;
 
 /// Two numbers that the hypervisor compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CmpHint {
     /// Left operand.
     pub left: u64,
