@@ -88,8 +88,7 @@ impl<F: FnMut(u64, u64) -> i64> Client<F> {
             let part = &mut out[done..];
             let count = (part.len() as u64).min(u64::from(MAX_READ)) as u32;
             let Some(offset) = u32::try_from(done).ok().and_then(|d| offset.checked_add(d)) else { break };
-            let mut request =
-                Read { version: VERSION, offset, count, reserved: 0, buffer: address(part) };
+            let mut request = Read { version: VERSION, offset, count, reserved: 0, buffer: address(part) };
             let n = self.number(cmd::READ, address(request.as_mut_bytes()))?;
             if n > count {
                 return Err(Error::Contract(i64::from(n)));
