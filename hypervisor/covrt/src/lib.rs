@@ -10,8 +10,7 @@
 
 mod callbacks;
 mod log;
+mod sancov;
 
-pub use log::{
-    comparison, comparisons, comparisons_header, counters, read_counters, record_comparisons, reset_comparisons,
-    reset_counters,
-};
+pub use log::{comparisons, counters, reset_comparisons, reset_counters};
+pub use sancov::SanitizerCoverage;

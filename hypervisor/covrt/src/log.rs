@@ -6,7 +6,7 @@ use core::{cell::UnsafeCell, ops::Range};
 use coverage_hypercall::harness::{CmpEntry, CmpHeader};
 
 /// Entries that fit into 32 pages with the header.
-const CAPACITY: usize = 4095;
+pub(crate) const CAPACITY: usize = 4095;
 
 /// The log, in pages of its own because guests may map it.
 #[repr(C, align(4096))]
@@ -47,8 +47,8 @@ pub fn comparisons() -> Range<u64> {
     start..start + size_of::<Log>() as u64
 }
 
-/// Copies counters out, from counter `first` on. Returns how many there were.
-pub fn read_counters(first: usize, out: &mut [u8]) -> usize {
+/// Copies counters out, from counter `first` on, as far as there are any.
+pub(crate) fn read_counters(first: usize, out: &mut [u8]) {
     let range = counters();
     let total = (range.end - range.start) as usize;
     let len = out.len().min(total.saturating_sub(first));
@@ -56,7 +56,6 @@ pub fn read_counters(first: usize, out: &mut [u8]) -> usize {
         // SAFETY: `first + n` is below the number of counters, which the linker script puts between two symbols.
         *to = unsafe { (range.start as *const u8).add(first + n).read_volatile() };
     }
-    len
 }
 
 /// Sets all counters to zero.
@@ -87,22 +86,15 @@ pub fn reset_comparisons() {
 }
 
 /// Switches recording on or off.
-pub fn record_comparisons(on: bool) {
+pub(crate) fn record_comparisons(on: bool) {
     // SAFETY: as above.
     unsafe { (&raw mut (*LOG.0.get()).header.enabled).write_volatile(on.into()) };
 }
 
-/// Copies the log's header out.
-pub fn comparisons_header() -> CmpHeader {
+/// Empties the log and leaves it switched as it is.
+pub(crate) fn forget_comparisons() {
     // SAFETY: as above.
-    unsafe { (&raw const (*LOG.0.get()).header).read_volatile() }
-}
-
-/// Copies one entry out, if it was recorded.
-pub fn comparison(n: usize) -> Option<CmpEntry> {
-    let count = (comparisons_header().count as usize).min(CAPACITY);
-    // SAFETY: as above; `n` is below the number of entries.
-    (n < count).then(|| unsafe { (&raw const (*LOG.0.get()).entries).cast::<CmpEntry>().add(n).read_volatile() })
+    unsafe { (&raw mut (*LOG.0.get()).header.count).write_volatile(0) };
 }
 
 /// Appends an entry. The header may have been written by the host: its numbers are bounded here.

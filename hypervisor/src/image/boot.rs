@@ -147,9 +147,12 @@ impl BootInfo {
 
         let image = layout::image();
         let heap = image.end..image.end + heap::LEN;
-        let fits = info.memmap().iter().filter(is_ram).map(pages).any(|ram| {
-            ram.start <= image.start && heap.end <= ram.end && heap.end <= EARLY_LEN
-        });
+        let fits = info
+            .memmap()
+            .iter()
+            .filter(is_ram)
+            .map(pages)
+            .any(|ram| ram.start <= image.start && heap.end <= ram.end && heap.end <= EARLY_LEN);
         assert!(fits, "not enough RAM behind the image: give the machine 32 MiB or more");
         let module = info.modlist().next();
         let module_range = module.as_ref().map_or(0..0, |m| {
@@ -167,8 +170,10 @@ impl BootInfo {
         for range in &ram {
             subtract(range.clone(), &[0..heap.end.max(LOW_MEMORY), module_range.clone()], &mut free);
         }
-        let command_line =
-            info.cmdline().map(|line| String::from_utf8_lossy(line.to_bytes()).into_owned()).unwrap_or_default();
+        let command_line = info
+            .cmdline()
+            .map(|line| String::from_utf8_lossy(line.to_bytes()).into_owned())
+            .unwrap_or_default();
         let bundle = module.map_or(&[][..], |module| {
             // SAFETY: the module is RAM that nothing else uses: `free` leaves it out. It stays mapped at the same
             // address in the direct map for good.

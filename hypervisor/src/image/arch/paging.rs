@@ -9,8 +9,8 @@ use x86_64::{
     PhysAddr, VirtAddr,
     registers::control::Cr3,
     structures::paging::{
-        FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size2MiB,
-        Size4KiB, mapper::MapToError,
+        FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame,
+        Size2MiB, Size4KiB, mapper::MapToError,
     },
 };
 
@@ -34,8 +34,12 @@ unsafe impl FrameAllocator<Size4KiB> for HeapTables {
     }
 }
 
-fn map<S: PageSize + core::fmt::Debug>(tables: &mut OffsetPageTable<'_>, virt: u64, phys: u64, flags: PageTableFlags)
-where
+fn map<S: PageSize + core::fmt::Debug>(
+    tables: &mut OffsetPageTable<'_>,
+    virt: u64,
+    phys: u64,
+    flags: PageTableFlags,
+) where
     for<'a> OffsetPageTable<'a>: Mapper<S>,
 {
     let page = Page::<S>::containing_address(VirtAddr::new(virt));
@@ -70,7 +74,8 @@ fn map_ram(tables: &mut OffsetPageTable<'_>, ram: Range<u64>) {
             map::<Size2MiB>(tables, virt, at, rights | PageTableFlags::WRITABLE);
             at = large_end;
         } else {
-            let writable = if fixed.contains(&at) { PageTableFlags::empty() } else { PageTableFlags::WRITABLE };
+            let writable =
+                if fixed.contains(&at) { PageTableFlags::empty() } else { PageTableFlags::WRITABLE };
             map::<Size4KiB>(tables, virt, at, rights | writable);
             at += layout::PAGE;
         }
@@ -86,11 +91,7 @@ pub(crate) fn install(ram: &[Range<u64>]) {
     let read = PageTableFlags::PRESENT | PageTableFlags::GLOBAL;
     map_section(&mut tables, layout::text(), read);
     map_section(&mut tables, layout::rodata(), read | PageTableFlags::NO_EXECUTE);
-    map_section(
-        &mut tables,
-        layout::data(),
-        read | PageTableFlags::NO_EXECUTE | PageTableFlags::WRITABLE,
-    );
+    map_section(&mut tables, layout::data(), read | PageTableFlags::NO_EXECUTE | PageTableFlags::WRITABLE);
     for range in ram {
         map_ram(&mut tables, range.clone());
     }
