@@ -33,6 +33,7 @@ pub(crate) struct Layout {
     /// What is copied.
     raw: Range<usize>,
     regs: usize,
+    eip: usize,
     hflags: usize,
     dr: usize,
     halted: usize,
@@ -96,6 +97,7 @@ impl Layout {
         Ok(Self {
             raw: regs..end,
             regs,
+            eip: offset(&x86, "env.eip")?,
             hflags: offset(&x86, "env.hflags")?,
             dr: offset(&x86, "env.dr")?,
             halted: offset(&common, "halted")?,
@@ -120,6 +122,12 @@ impl Layout {
     /// RDI, valid at the start of a block.
     pub(crate) fn rdi(&self, cpu: *mut Cpu) -> u64 {
         Self::read(cpu, self.regs + RDI * 8)
+    }
+
+    /// Lets the CPU go on at this address. On its own thread, at the start of a block.
+    pub(crate) fn set_rip(&self, cpu: *mut Cpu, rip: u64) {
+        // SAFETY: as for `write`; `eip` has 64 bits on this target.
+        unsafe { cpu.cast::<u8>().add(self.eip).cast::<u64>().write_volatile(rip) }
     }
 
     /// True where the hypervisor itself runs: ring 0, not in an SVM guest.
@@ -154,7 +162,9 @@ impl CpuState {
     /// If the CPU is in a state that cannot be restored.
     pub(crate) fn save(layout: &Layout, cpu: *mut Cpu) -> Result<Self, String> {
         if !layout.host_mode(cpu) {
-            return Err("the ready marker was not executed in host mode, or VMRUN follows it without a jump".into());
+            return Err(
+                "the ready marker was not executed in host mode, or VMRUN follows it without a jump".into()
+            );
         }
         let dr7 = layout.dr7(cpu);
         if dr7 & DR7_ARMED != 0 {

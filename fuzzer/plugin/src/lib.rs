@@ -40,7 +40,8 @@ fn map_control(path: &str) -> Result<&'static Control, String> {
         .write(true)
         .open(path)
         .map_err(|error| format!("cannot open the control file {path}: {error}"))?;
-    let len = file.metadata().map_err(|error| format!("cannot look at the control file {path}: {error}"))?.len();
+    let len =
+        file.metadata().map_err(|error| format!("cannot look at the control file {path}: {error}"))?.len();
     if len < FILE_LEN as u64 {
         return Err(format!("the control file {path} has {len} bytes instead of {FILE_LEN}"));
     }
@@ -53,7 +54,9 @@ fn map_control(path: &str) -> Result<&'static Control, String> {
     let control = unsafe { &*map.as_mut_ptr().cast::<Control>() };
     core::mem::forget(map);
     if control.magic.load(Ordering::Relaxed) != MAGIC || control.version.load(Ordering::Relaxed) != VERSION {
-        return Err(format!("{path} is not a control file of this version; rebuild plugin and fuzzer together"));
+        return Err(format!(
+            "{path} is not a control file of this version; rebuild plugin and fuzzer together"
+        ));
     }
     Ok(control)
 }

@@ -45,6 +45,9 @@ opaque! {
 /// A work item: runs on the vCPU's thread, between two translated blocks, with the big lock held.
 pub(crate) type Work = unsafe extern "C" fn(*mut Cpu, usize);
 
+/// Runs before an instruction: number of the vCPU, argument.
+pub(crate) type Callback = unsafe extern "C" fn(c_uint, *mut c_void);
+
 /// `DirtyBitmapSnapshot`: one bit per page, from `start` to `end` in RAM addresses.
 #[repr(C)]
 pub(crate) struct DirtySnapshot {
@@ -151,7 +154,7 @@ symbols! {
         = c"qemu_plugin_register_vcpu_tb_trans_cb";
     register_block_inline: unsafe extern "C" fn(*mut Block, c_int, *mut c_void, u64)
         = c"qemu_plugin_register_vcpu_tb_exec_inline";
-    register_insn_exec: unsafe extern "C" fn(*mut Insn, unsafe extern "C" fn(c_uint, *mut c_void), c_int, *mut c_void)
+    register_insn_exec: unsafe extern "C" fn(*mut Insn, Callback, c_int, *mut c_void)
         = c"qemu_plugin_register_vcpu_insn_exec_cb";
     register_insn_inline: unsafe extern "C" fn(*mut Insn, c_int, *mut c_void, u64)
         = c"qemu_plugin_register_vcpu_insn_exec_inline";
@@ -159,6 +162,7 @@ symbols! {
     block_insn: unsafe extern "C" fn(*const Block, usize) -> *mut Insn = c"qemu_plugin_tb_get_insn";
     insn_data: unsafe extern "C" fn(*const Insn) -> *const u8 = c"qemu_plugin_insn_data";
     insn_size: unsafe extern "C" fn(*const Insn) -> usize = c"qemu_plugin_insn_size";
+    insn_vaddr: unsafe extern "C" fn(*const Insn) -> u64 = c"qemu_plugin_insn_vaddr";
     insn_haddr: unsafe extern "C" fn(*const Insn) -> *mut u8 = c"qemu_plugin_insn_haddr";
     // Running things on the vCPU.
     get_cpu: unsafe extern "C" fn(c_int) -> *mut Cpu = c"qemu_get_cpu";

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use coverage_hypercall::harness::Marker;
+use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, End, State};
 use rustix::thread::futex;
 
@@ -31,7 +31,7 @@ static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 /// Period of the watchdog.
 const TICK: Duration = Duration::from_millis(1);
 /// Ticks without progress after which a halted machine hangs: nothing can wake it, as its clock stands still.
-const HALTED_TICKS: u32 = 4;
+const HALTED_TICKS: u32 = 2;
 
 /// What the machine is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -299,40 +299,63 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Packs where a marker is, and which one, into the argument of its callback.
-pub(crate) fn marker_argument(offset: usize, marker: Marker) -> *mut c_void {
+/// Bit of [`ready_argument`]: the marker begins its block. Canonical addresses lose nothing by a shift.
+const BEGINS_BLOCK: usize = 1;
+
+/// Packs where a ready marker is, in virtual memory, into the argument of its callback.
+pub(crate) fn ready_argument(address: u64, begins_block: bool) -> *mut c_void {
+    #[expect(clippy::cast_possible_truncation, reason = "QEMU runs on 64-bit hosts here")]
+    ptr::without_provenance_mut(((address as usize) << 1) | usize::from(begins_block))
+}
+
+/// Packs where another marker is, in guest memory, and which one, into the argument of its callback.
+pub(crate) fn end_argument(offset: usize, marker: Marker) -> *mut c_void {
     ptr::without_provenance_mut((offset << 8) | marker as usize)
 }
 
-/// Runs before each marker instruction.
-pub(crate) unsafe extern "C" fn marker_reached(vcpu: c_uint, argument: *mut c_void) {
-    let (Some(plugin), Ok(vcpu)) = (plugin(), c_int::try_from(vcpu)) else { return };
-    let argument = argument.addr();
-    #[expect(clippy::cast_possible_truncation, reason = "the low byte is the marker")]
-    let Some(marker) = Marker::from_u8(argument as u8) else { return };
-    // SAFETY: the CPU with this index executes the marker.
-    let cpu = unsafe { (plugin.qemu.get_cpu)(vcpu) };
-    if cpu.is_null() || !plugin.layout.host_mode(cpu) {
+/// The plugin and the CPU that executes a marker, if that is honoured: in host mode.
+fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
+    let plugin = plugin()?;
+    // SAFETY: no precondition; the CPU exists, as it executes the marker.
+    let cpu = unsafe { (plugin.qemu.get_cpu)(c_int::try_from(vcpu).ok()?) };
+    (!cpu.is_null() && plugin.layout.host_mode(cpu)).then_some((plugin, cpu))
+}
+
+/// Runs before each ready marker.
+pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
+    if !plugin.advance(Phase::Boot, Phase::Ending) {
         return;
     }
-    let end = match marker {
-        Marker::Ready => {
-            if plugin.advance(Phase::Boot, Phase::Ending) {
-                plugin.cpu.store(cpu, Ordering::Release);
-                plugin.control.beacon.store(plugin.layout.rdi(cpu), Ordering::Relaxed);
-                // The rest of this block is still executed: its registers are in memory only at its end.
-                // SAFETY: the CPU is alive.
-                unsafe { (plugin.qemu.async_run_on_cpu)(cpu, end_run, End::Ready as usize) };
-            }
-            return;
-        }
-        Marker::Done => End::Done,
-        Marker::Idle => End::Idle,
-        Marker::Crash => End::Crash,
+    plugin.cpu.store(cpu, Ordering::Release);
+    plugin.control.beacon.store(plugin.layout.rdi(cpu), Ordering::Relaxed);
+    // SAFETY: the CPU is alive.
+    unsafe { (plugin.qemu.async_run_on_cpu)(cpu, end_run, End::Ready as usize) };
+    // Registers are in memory only where a block begins. If that is here, the machine can be stopped exactly behind
+    // the marker; otherwise the rest of the block is part of the boot.
+    let argument = argument.addr();
+    if argument & BEGINS_BLOCK != 0 {
+        let marker = (argument as i64) >> 1;
+        plugin.layout.set_rip(cpu, marker.cast_unsigned().wrapping_add(MARKER_LEN));
+        // SAFETY: called from translated code of this CPU, without locks; the frames that are jumped over hold nothing
+        // that would have to be dropped.
+        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
+    }
+}
+
+/// Runs before each other marker.
+pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
+    let argument = argument.addr();
+    #[expect(clippy::cast_possible_truncation, reason = "the low byte is the marker")]
+    let end = match Marker::from_u8(argument as u8) {
+        Some(Marker::Done) => End::Done,
+        Some(Marker::Idle) => End::Idle,
+        Some(Marker::Crash) => End::Crash,
+        Some(Marker::Ready) | None => return,
     };
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text((argument >> 8) as u64) && plugin.request_end(cpu, end) {
-        // SAFETY: called from translated code of this CPU, without locks; the frames that are jumped over hold nothing that
-        // would have to be dropped.
+        // SAFETY: as in `ready_reached`.
         unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
     }
 }

@@ -4,14 +4,16 @@
 
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
 
-use crate::qemu::{Block, CB_NO_REGS, INLINE_ADD_U64, PluginId};
-use crate::run::{BLOCKS, PORT_ACCESSES, marker_argument, marker_reached, plugin};
+use crate::qemu::{Block, CB_NO_REGS, Callback, INLINE_ADD_U64, PluginId};
+use crate::run::{BLOCKS, PORT_ACCESSES, end_argument, end_reached, plugin, ready_argument, ready_reached};
 
 /// True for an instruction that accesses a port other than the debug console's, 0xe9, which has no state.
 /// Opcodes: Intel SDM volume 2, appendix A.
 fn accesses_port(code: &[u8]) -> bool {
-    let is_prefix = |byte: &u8| matches!(byte, 0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65)
-        || (0x40..0x50).contains(byte);
+    let is_prefix = |byte: &u8| {
+        matches!(byte, 0x66 | 0x67 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65)
+            || (0x40..0x50).contains(byte)
+    };
     let start = code.iter().position(|byte| !is_prefix(byte)).unwrap_or(0);
     match &code[start..] {
         [0xe6 | 0xe7, 0xe9, ..] => false,
@@ -41,12 +43,18 @@ pub(crate) unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block)
             if accesses_port(code) {
                 (qemu.register_insn_inline)(insn, INLINE_ADD_U64, PORT_ACCESSES.as_ptr().cast(), 1);
             }
-            if code.len() as u64 == MARKER_LEN
-                && let Some(marker) = Marker::decode(code)
-                && let Some(offset) = plugin.translated((qemu.insn_haddr)(insn))
-            {
-                (qemu.register_insn_exec)(insn, marker_reached, CB_NO_REGS, marker_argument(offset, marker));
+            if code.len() as u64 != MARKER_LEN {
+                continue;
             }
+            let Some(marker) = Marker::decode(code) else { continue };
+            let Some(offset) = plugin.translated((qemu.insn_haddr)(insn)) else { continue };
+            let (callback, argument) = if marker == Marker::Ready {
+                let begins_block = index == 0;
+                (ready_reached as Callback, ready_argument((qemu.insn_vaddr)(insn), begins_block))
+            } else {
+                (end_reached as Callback, end_argument(offset, marker))
+            };
+            (qemu.register_insn_exec)(insn, callback, CB_NO_REGS, argument);
         }
     }
 }

@@ -62,7 +62,10 @@ fn region(
     let Region { base, len } = region;
     let fits = base.checked_add(len).is_some_and(|end| end <= memory.len() as u64);
     let (Ok(base), Ok(len), true) = (usize::try_from(base), usize::try_from(len), fits) else {
-        return Err(bad(field, format!("{len:#x} bytes at {base:#x} are not in {:#x} bytes of memory", memory.len())));
+        return Err(bad(
+            field,
+            format!("{len:#x} bytes at {base:#x} are not in {:#x} bytes of memory", memory.len()),
+        ));
     };
     if len < least || len > most {
         return Err(bad(field, format!("{len:#x} bytes; {least:#x} to {most:#x} make sense")));
@@ -129,7 +132,12 @@ impl Target {
                 let room = range.len - size_of::<ConsoleHeader>();
                 match usize::try_from(head.size) {
                     Ok(size) if size <= room => (head.written, size),
-                    _ => return Err(bad("console", format!("{} bytes, but there is room for {room}", head.size))),
+                    _ => {
+                        return Err(bad(
+                            "console",
+                            format!("{} bytes, but there is room for {room}", head.size),
+                        ));
+                    }
                 }
             }
             None => (0, 0),

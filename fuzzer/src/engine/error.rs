@@ -55,7 +55,9 @@ pub enum EngineError {
     #[error("the QEMU plugin gave up: {0}")]
     Plugin(String),
     /// The target's beacon makes no sense.
-    #[error("the target's beacon is not usable: {field}: {problem}; rebuild target and fuzzer from the same source")]
+    #[error(
+        "the target's beacon is not usable: {field}: {problem}; rebuild target and fuzzer from the same source"
+    )]
     Beacon {
         /// Which field.
         field: &'static str,

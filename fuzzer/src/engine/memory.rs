@@ -25,7 +25,7 @@ fn create(path: &Path, len: usize) -> io::Result<(File, MmapRaw)> {
 
 /// Guest memory. Addresses are offsets in it, which are the machine's physical addresses.
 #[derive(Debug)]
-pub struct GuestMemory {
+pub(super) struct GuestMemory {
     map: MmapRaw,
 }
 
@@ -34,26 +34,20 @@ impl GuestMemory {
     ///
     /// # Errors
     /// If there is no room, or the file cannot be made.
-    pub fn create(path: &Path, len: usize) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, len: usize) -> io::Result<Self> {
         let (_, map) = create(path, len)?;
         Ok(Self { map })
     }
 
     /// Bytes of guest memory.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.map.len()
-    }
-
-    /// True where there is none, which a machine would not start with.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.map.len() == 0
     }
 
     /// Copies bytes out. False, and nothing is copied, where the range is not in memory.
     #[must_use]
-    pub fn read(&self, at: usize, to: &mut [u8]) -> bool {
+    pub(super) fn read(&self, at: usize, to: &mut [u8]) -> bool {
         let inside = at.checked_add(to.len()).is_some_and(|end| end <= self.map.len());
         if inside {
             // SAFETY: the range lies in the mapping (checked above), which lives as long as `self`; no reference to
@@ -65,7 +59,7 @@ impl GuestMemory {
 
     /// Copies a structure out, if all of it lies in memory.
     #[must_use]
-    pub fn read_struct<T: FromBytes + zerocopy::IntoBytes>(&self, at: usize) -> Option<T> {
+    pub(super) fn read_struct<T: FromBytes + zerocopy::IntoBytes>(&self, at: usize) -> Option<T> {
         let mut value = T::new_zeroed();
         self.read(at, value.as_mut_bytes()).then_some(value)
     }
@@ -73,7 +67,7 @@ impl GuestMemory {
 
 /// The mapped control file.
 #[derive(Debug)]
-pub struct ControlFile {
+pub(super) struct ControlFile {
     map: MmapRaw,
 }
 
@@ -82,14 +76,14 @@ impl ControlFile {
     ///
     /// # Errors
     /// If there is no room, or the file cannot be made.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         let (_, map) = create(path, FILE_LEN)?;
         Ok(Self { map })
     }
 
     /// The control structure.
     #[must_use]
-    pub fn control(&self) -> &Control {
+    pub(super) fn control(&self) -> &Control {
         // SAFETY: the mapping is page-aligned, has FILE_LEN bytes, which is more than a `Control`, and lives as long as
         // `self`. A `Control` consists of atomics, for which every content is valid and concurrent change is sound.
         unsafe { &*self.map.as_ptr().cast::<Control>() }
@@ -97,7 +91,7 @@ impl ControlFile {
 
     /// Stages bytes at an offset of the poke data. False where they do not fit.
     #[must_use]
-    pub fn stage(&self, at: usize, bytes: &[u8]) -> bool {
+    pub(super) fn stage(&self, at: usize, bytes: &[u8]) -> bool {
         let inside = at.checked_add(bytes.len()).is_some_and(|end| end <= DATA_LEN);
         if inside {
             // SAFETY: the range lies in the mapping (checked above); no reference to this part of it exists.

@@ -33,7 +33,8 @@ pub(super) fn parse_completions(
             Err(_) => return false,
         };
         consumed = record.consumed;
-        let completion = area.get(record.payload).and_then(|bytes| postcard::from_bytes::<Completion>(bytes).ok());
+        let completion =
+            area.get(record.payload).and_then(|bytes| postcard::from_bytes::<Completion>(bytes).ok());
         let Some(completion) = completion else { return false };
         if calls.len() == MAX_COMPLETIONS {
             return false;
@@ -112,7 +113,8 @@ fn read_comparisons(memory: &GuestMemory, range: Range, capacity: usize, to: &mu
 fn read_console(memory: &GuestMemory, range: Range, target: &Target, to: &mut Vec<u8>) {
     let Some(head) = memory.read_struct::<ConsoleHeader>(range.base) else { return };
     let size = target.console_size;
-    let new = usize::try_from(head.written.wrapping_sub(target.console_written)).unwrap_or(usize::MAX).min(size);
+    let new =
+        usize::try_from(head.written.wrapping_sub(target.console_written)).unwrap_or(usize::MAX).min(size);
     if new == 0 {
         return;
     }
