@@ -55,12 +55,14 @@ fn build_all(root: &Path) -> Result<(), String> {
         target: image.triple(),
         flags: image.flags(root, "hypervisor"),
     };
+    let mut agent_flags = image.flags(root, "agent");
+    agent_flags.push(format!("-Clink-arg=-T{}", root.join("xtf-agent/link.ld").display()));
     let agent = Artifact {
         package: "xtf-agent",
         args: &["--bin", "xtf-agent-image", "--features", "image"],
         file: "xtf-agent-image",
         target: image.triple(),
-        flags: image.flags(root, "agent"),
+        flags: agent_flags,
     };
     let plugin = Artifact {
         package: "hyperfuzz-plugin",
