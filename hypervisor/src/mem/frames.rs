@@ -134,7 +134,9 @@ impl Memory {
 
     /// Takes another reference.
     pub fn get(&mut self, mfn: Mfn) {
-        if let Some(index) = self.frames.index(mfn) {
+        if let Some(index) = self.frames.index(mfn)
+            && self.frames.table[index].owner != Owner::Reserved
+        {
             self.frames.table[index].references += 1;
         }
     }
@@ -143,6 +145,9 @@ impl Memory {
     pub fn put(&mut self, mfn: Mfn) {
         let Some(index) = self.frames.index(mfn) else { return };
         let frame = &mut self.frames.table[index];
+        if frame.owner == Owner::Reserved {
+            return;
+        }
         let Some(left) = frame.references.checked_sub(1) else {
             self.machine.report(CrashKind::References, "a frame without references was given back");
         };

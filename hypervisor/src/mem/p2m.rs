@@ -141,12 +141,7 @@ impl P2m {
     ///
     /// # Errors
     /// `ENOMEM` when no table can be had, `EINVAL` for a frame beyond [`GFN_LIMIT`].
-    pub fn set(
-        &mut self,
-        memory: &mut Memory,
-        gfn: Gfn,
-        mapping: Mapping,
-    ) -> Result<Option<Mapping>, Errno> {
+    pub fn set(&mut self, memory: &mut Memory, gfn: Gfn, mapping: Mapping) -> Result<Option<Mapping>, Errno> {
         let leaf = self.leaf(memory, gfn)?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at));
