@@ -3,14 +3,13 @@
 //! Only what the call touched is looked at: the log of touched guest frames keeps it cheap.
 
 use crate::{
+    address::Gfn,
     hypervisor::{Disposition, Hypervisor},
     mem::{frames::Owner, p2m::Kind},
 };
 use alloc::vec::Vec;
 use coverage_hypercall::crash::CrashKind;
 use xen_abi::{DomId, hypercall};
-
-use crate::address::Gfn;
 
 /// Largest error number that a call may return.
 const MAX_ERRNO: i64 = 111;
@@ -19,8 +18,12 @@ impl Hypervisor {
     /// Looks at everything that the call touched.
     pub(crate) fn check_after_call(&mut self, number: u64, disposition: Disposition) {
         let touched: Vec<(DomId, Gfn)> = core::mem::take(&mut self.memory.touched);
-        for (domain, gfn) in touched {
+        // Who owns what comes first: a wrong count is only its consequence.
+        for &(domain, gfn) in &touched {
             self.check_frame(domain, gfn);
+        }
+        for &(domain, gfn) in &touched {
+            self.check_references(domain, gfn);
         }
         if self.batch.is_some() {
             self.violation(CrashKind::LockHeld, "a multicall is still going on after its return");
@@ -35,7 +38,6 @@ impl Hypervisor {
         let Some(mapping) = self.lookup(domain, gfn) else { return };
         let frames = &self.memory.frames;
         let (owner, place) = (frames.owner(mapping.mfn), frames.gfn(mapping.mfn));
-        let references = frames.references(mapping.mfn);
         match (mapping.kind, owner) {
             (_, Owner::Free) => self.violation(CrashKind::FreedFrame, "a freed frame is mapped"),
             (Kind::Ram, Owner::Domain(id)) if id != domain => {
@@ -43,12 +45,6 @@ impl Hypervisor {
             }
             (Kind::Ram, Owner::Domain(_)) if place != Some(gfn) => {
                 self.violation(CrashKind::M2pIdentity, "m2p does not lead back to where a frame is mapped");
-            }
-            (Kind::Ram, Owner::Domain(_)) if references != 2 => {
-                self.violation(
-                    CrashKind::References,
-                    "memory has not one reference each of owner and mapping",
-                );
             }
             (Kind::Ram, Owner::Domain(_))
             | (Kind::SharedInfo, Owner::Hypervisor)
@@ -58,6 +54,14 @@ impl Hypervisor {
         }
         if mapping.kind == Kind::Instrumentation && mapping.writable {
             self.violation(CrashKind::Isolation, "instrumentation is mapped writable");
+        }
+    }
+
+    /// Memory has one reference of its owner and one of its mapping.
+    fn check_references(&mut self, domain: DomId, gfn: Gfn) {
+        let Some(mapping) = self.lookup(domain, gfn) else { return };
+        if mapping.kind == Kind::Ram && self.memory.frames.references(mapping.mfn) != 2 {
+            self.violation(CrashKind::References, "memory has not one reference each of owner and mapping");
         }
     }
 

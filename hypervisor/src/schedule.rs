@@ -64,7 +64,7 @@ impl Hypervisor {
             (0..domain.vcpus.len() as u8).map(move |vcpu| VcpuId { domain: domain.id, vcpu })
         });
         if !self.started {
-            return all.filter(|id| self.state(*id) == Some(State::Runnable)).last();
+            return all.rev().find(|id| self.state(*id) == Some(State::Runnable));
         }
         let after = self.current.unwrap_or(VcpuId { domain: 0, vcpu: 0 });
         let can_run = |id: &VcpuId| matches!(self.state(*id), Some(State::Runnable | State::Parked));

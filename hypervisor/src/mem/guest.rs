@@ -155,16 +155,4 @@ impl Hypervisor {
         let at = index.checked_mul(8).and_then(|offset| array.checked_add(offset)).ok_or(Errno::Fault)?;
         self.read_struct(call, at)
     }
-
-    /// Copies entry `index` of an array of eight-byte words to guest memory.
-    pub(crate) fn write_word(
-        &mut self,
-        call: &Call,
-        array: u64,
-        index: u64,
-        value: u64,
-    ) -> Result<(), Errno> {
-        let at = index.checked_mul(8).and_then(|offset| array.checked_add(offset)).ok_or(Errno::Fault)?;
-        self.write_struct(call, at, &value)
-    }
 }
