@@ -191,11 +191,6 @@ impl BootInfo {
     pub(crate) fn ram_bytes(&self) -> u64 {
         self.ram.iter().map(|range| range.end - range.start).sum()
     }
-
-    /// True where the command line has this word.
-    pub(crate) fn has_word(&self, word: &str) -> bool {
-        self.command_line.split_ascii_whitespace().any(|w| w == word)
-    }
 }
 
 /// Pushes what is left of `range` without the `holes`.

@@ -111,7 +111,7 @@ impl Runner {
         let (number, args) = vcpu.hypercall();
         let context = vcpu.context();
         crash::set_context(id.domain.into(), Some(number));
-        match self.hypervisor.hypercall(id, number, args, context) {
+        match self.hypervisor.hypercall(id, number, args, &context) {
             Disposition::Return(value) => {
                 self.vcpu(id).set_result(value);
                 Next::Same
