@@ -1,0 +1,160 @@
+//! Reads and validates the beacon, by which the target says where everything is.
+
+use coverage_hypercall::channel::{CHANNEL_LEN, CHANNEL_MAGIC, ChannelHeader};
+use coverage_hypercall::crash::CrashRecord;
+use coverage_hypercall::harness::{
+    BEACON_MAGIC, BEACON_VERSION, Beacon, Canary, CmpEntry, CmpHeader, ConsoleHeader, Region,
+};
+
+use super::error::EngineError;
+use super::memory::GuestMemory;
+
+/// Most edge counters of a target.
+const MAX_COUNTERS: usize = 1 << 20;
+/// Most bytes of each other region.
+const MAX_REGION: usize = 8 << 20;
+
+/// A range that lies in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    /// First byte, as an offset in guest memory.
+    pub(super) base: usize,
+    /// Bytes.
+    pub(super) len: usize,
+}
+
+/// The target, as the validated beacon and its headers describe it at the snapshot.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) channel: Range,
+    pub(super) counters: Range,
+    pub(super) comparisons: Option<Range>,
+    /// Entries of the comparison log that the region has room for and the target will fill.
+    pub(super) comparison_capacity: usize,
+    pub(super) crash: Range,
+    pub(super) console: Option<Range>,
+    /// Bytes that had been written to the console.
+    pub(super) console_written: u64,
+    /// Bytes of the console's text area.
+    pub(super) console_size: usize,
+    pub(super) canaries: Option<Range>,
+    pub(super) text: Range,
+    pub(super) build_id: [u8; 32],
+    pub(super) header: ChannelHeader,
+}
+
+/// Makes the error of a field.
+fn bad(field: &'static str, problem: impl Into<String>) -> EngineError {
+    EngineError::Beacon { field, problem: problem.into() }
+}
+
+/// Checks a region: in memory, aligned, of a sane size. An empty one is `None`.
+fn region(
+    memory: &GuestMemory,
+    field: &'static str,
+    region: Region,
+    least: usize,
+    most: usize,
+) -> Result<Option<Range>, EngineError> {
+    if region.len == 0 {
+        return Ok(None);
+    }
+    let Region { base, len } = region;
+    let fits = base.checked_add(len).is_some_and(|end| end <= memory.len() as u64);
+    let (Ok(base), Ok(len), true) = (usize::try_from(base), usize::try_from(len), fits) else {
+        return Err(bad(
+            field,
+            format!("{len:#x} bytes at {base:#x} are not in {:#x} bytes of memory", memory.len()),
+        ));
+    };
+    if len < least || len > most {
+        return Err(bad(field, format!("{len:#x} bytes; {least:#x} to {most:#x} make sense")));
+    }
+    Ok(Some(Range { base, len }))
+}
+
+/// As [`region`], for one that must be there.
+fn required(
+    memory: &GuestMemory,
+    field: &'static str,
+    given: Region,
+    least: usize,
+    most: usize,
+) -> Result<Range, EngineError> {
+    region(memory, field, given, least, most)?.ok_or_else(|| bad(field, "is missing"))
+}
+
+impl Target {
+    /// Reads the beacon at a physical address, and what it points to.
+    ///
+    /// # Errors
+    /// [`EngineError::Beacon`] names the field that makes no sense.
+    pub(super) fn read(memory: &GuestMemory, address: u64) -> Result<Self, EngineError> {
+        let beacon: Beacon = usize::try_from(address)
+            .ok()
+            .and_then(|at| memory.read_struct(at))
+            .ok_or_else(|| bad("address", format!("{address:#x} is not in memory")))?;
+        if beacon.magic != BEACON_MAGIC {
+            return Err(bad("magic", format!("{:#018x} at address {address:#x}", beacon.magic)));
+        }
+        if beacon.version != BEACON_VERSION {
+            return Err(bad("version", format!("{} instead of {BEACON_VERSION}", beacon.version)));
+        }
+        if beacon.domains == 0 {
+            return Err(bad("domains", "no domain is ready"));
+        }
+        let channel = required(memory, "channel", beacon.channel, CHANNEL_LEN, MAX_REGION)?;
+        let header: ChannelHeader =
+            memory.read_struct(channel.base).ok_or_else(|| bad("channel", "is not in memory"))?;
+        if header.magic != CHANNEL_MAGIC {
+            return Err(bad("channel", format!("its magic is {:#018x}", header.magic)));
+        }
+        let comparisons =
+            region(memory, "comparisons", beacon.comparisons, size_of::<CmpHeader>(), MAX_REGION)?;
+        let comparison_capacity = match comparisons {
+            Some(range) => {
+                let head: CmpHeader =
+                    memory.read_struct(range.base).ok_or_else(|| bad("comparisons", "is not in memory"))?;
+                let room = (range.len - size_of::<CmpHeader>()) / size_of::<CmpEntry>();
+                if head.capacity as usize > room {
+                    let problem = format!("{} entries, but there is room for {room}", head.capacity);
+                    return Err(bad("comparisons", problem));
+                }
+                head.capacity as usize
+            }
+            None => 0,
+        };
+        let console = region(memory, "console", beacon.console, size_of::<ConsoleHeader>(), MAX_REGION)?;
+        let (console_written, console_size) = match console {
+            Some(range) => {
+                let head: ConsoleHeader =
+                    memory.read_struct(range.base).ok_or_else(|| bad("console", "is not in memory"))?;
+                let room = range.len - size_of::<ConsoleHeader>();
+                match usize::try_from(head.size) {
+                    Ok(size) if size <= room => (head.written, size),
+                    _ => {
+                        return Err(bad(
+                            "console",
+                            format!("{} bytes, but there is room for {room}", head.size),
+                        ));
+                    }
+                }
+            }
+            None => (0, 0),
+        };
+        Ok(Self {
+            channel,
+            counters: required(memory, "counters", beacon.counters, 1, MAX_COUNTERS)?,
+            comparisons,
+            comparison_capacity,
+            crash: required(memory, "crash", beacon.crash, size_of::<CrashRecord>(), MAX_REGION)?,
+            console,
+            console_written,
+            console_size,
+            canaries: region(memory, "canaries", beacon.canaries, size_of::<Canary>(), MAX_REGION)?,
+            text: required(memory, "text", beacon.text, 1, memory.len())?,
+            build_id: beacon.build_id,
+            header,
+        })
+    }
+}
