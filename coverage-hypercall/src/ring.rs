@@ -93,11 +93,8 @@ impl Ring {
         let need = HEADER + len.next_multiple_of(ALIGN);
         let offset = produced & (self.size - 1);
         let to_end = self.size - offset;
-        let (skip_at, start, advance) = if need <= to_end {
-            (None, offset, need)
-        } else {
-            (Some(offset as usize), 0, to_end + need)
-        };
+        let (skip_at, start, advance) =
+            if need <= to_end { (None, offset, need) } else { (Some(offset as usize), 0, to_end + need) };
         if advance > self.size - used {
             return Err(RingError::Full);
         }

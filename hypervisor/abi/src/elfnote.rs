@@ -1,0 +1,6 @@
+//! ELF notes (`public/elfnote.h`).
+
+/// Name of Xen's notes, with its terminating zero.
+pub const NAME: &[u8; 4] = b"Xen\0";
+/// 32-bit physical address at which a PVH guest is entered (`XEN_ELFNOTE_PHYS32_ENTRY`).
+pub const PHYS32_ENTRY: u32 = 18;

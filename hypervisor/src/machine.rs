@@ -1,0 +1,57 @@
+//! What the domain logic needs of the machine that it runs on.
+
+use crate::address::{Maddr, Mfn};
+use coverage_hypercall::{coverage::Mapped, crash::CrashKind};
+
+/// The machine under the hypervisor. The image implements it on real memory, the tests on a vector.
+///
+/// It is used as a trait object, so that all of the logic is compiled, and instrumented, in this crate.
+pub trait Machine {
+    /// Reads memory. The range lies in RAM that the hypervisor was given.
+    fn read(&self, at: Maddr, out: &mut [u8]);
+
+    /// Writes memory. The range lies in RAM that the hypervisor was given.
+    fn write(&mut self, at: Maddr, data: &[u8]);
+
+    /// Appends to the hypervisor's console.
+    fn console(&mut self, text: &[u8]);
+
+    /// Frame that holds page number `page` of an instrumentation region, if the region has that many.
+    fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn>;
+
+    /// Leaves a crash record and ends the run: an oracle was violated.
+    fn report(&mut self, kind: CrashKind, message: &str) -> !;
+
+    /// Reads hypervisor memory at an address that nobody checked: only planted bugs do.
+    fn wild_read(&mut self, at: u64) -> u64 {
+        planted_bugs::wild_read(at)
+    }
+
+    /// Writes hypervisor memory at an address that nobody checked: only planted bugs do.
+    fn wild_write(&mut self, at: u64, value: u64) {
+        planted_bugs::wild_write(at, value);
+    }
+}
+
+/// Little-endian accesses.
+impl dyn Machine + '_ {
+    /// Reads eight bytes.
+    pub fn read_u64(&self, at: Maddr) -> u64 {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Writes eight bytes.
+    pub fn write_u64(&mut self, at: Maddr, value: u64) {
+        self.write(at, &value.to_le_bytes());
+    }
+
+    /// Fills a page with one byte.
+    pub fn fill_page(&mut self, frame: Mfn, byte: u8) {
+        let chunk = [byte; 512];
+        for part in 0..8 {
+            self.write(Maddr(frame.address().0 + part * 512), &chunk);
+        }
+    }
+}

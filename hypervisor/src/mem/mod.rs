@@ -1,0 +1,31 @@
+//! Memory: machine frames, the physical map of each domain, and copies from and to guests.
+
+pub(crate) mod frames;
+pub(crate) mod guest;
+pub(crate) mod p2m;
+
+use crate::{
+    address::{Gfn, Mfn},
+    machine::Machine,
+};
+use alloc::{boxed::Box, vec::Vec};
+use core::ops::Range;
+use frames::Frames;
+use xen_abi::DomId;
+
+/// The machine and its frames.
+pub(crate) struct Memory {
+    /// The machine.
+    pub machine: Box<dyn Machine>,
+    /// The frame table.
+    pub frames: Frames,
+    /// Guest frames whose mapping changed in the current call, in whichever table.
+    pub touched: Vec<(DomId, Gfn)>,
+}
+
+impl Memory {
+    /// Memory of which the frames of `ram` are free.
+    pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>]) -> Self {
+        Self { machine, frames: Frames::new(ram), touched: Vec::new() }
+    }
+}

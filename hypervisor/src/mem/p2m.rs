@@ -1,0 +1,178 @@
+//! The physical map of a domain: AMD nested page tables, in the format of ordinary long-mode ones.
+//!
+//! AMD manual volume 2, section 15.25: nested tables are walked as user accesses, so every entry has the user bit.
+//! Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
+
+use super::{Memory, frames::Owner};
+use crate::address::{Gfn, Maddr, Mfn};
+use alloc::collections::BTreeMap;
+use xen_abi::{DomId, errno::Errno};
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const KIND_SHIFT: u32 = 9;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Guest frames are numbered below this: the lower half of a 48-bit address space.
+pub(crate) const GFN_LIMIT: u64 = 1 << 35;
+/// Most frames that the page tables of one domain take.
+pub(crate) const MAX_TABLES: usize = 64;
+
+/// What a guest frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Memory of the domain.
+    Ram = 0,
+    /// The shared-info page.
+    SharedInfo = 1,
+    /// A static shared region.
+    Region = 2,
+    /// Memory of the instrumentation.
+    Instrumentation = 3,
+}
+
+/// A mapped guest frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// Where it is.
+    pub mfn: Mfn,
+    /// What it is.
+    pub kind: Kind,
+    /// The guest may write to it.
+    pub writable: bool,
+}
+
+impl Mapping {
+    /// Memory of the domain.
+    pub(crate) const fn ram(mfn: Mfn) -> Self {
+        Self { mfn, kind: Kind::Ram, writable: true }
+    }
+
+    const fn encode(self) -> u64 {
+        let writable = if self.writable { WRITABLE } else { 0 };
+        self.mfn.address().0 | PRESENT | USER | writable | (self.kind as u64) << KIND_SHIFT
+    }
+
+    const fn decode(entry: u64) -> Option<Self> {
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        let kind = match entry >> KIND_SHIFT & 7 {
+            0 => Kind::Ram,
+            1 => Kind::SharedInfo,
+            2 => Kind::Region,
+            _ => Kind::Instrumentation,
+        };
+        Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
+    }
+}
+
+/// The tables of one domain.
+#[derive(Debug)]
+pub(crate) struct P2m {
+    domain: DomId,
+    root: Mfn,
+    /// Tables of the last level, by the upper bits of the frames that they map.
+    leaves: BTreeMap<u64, Mfn>,
+    /// Tables of the middle levels, by level and upper bits.
+    inner: BTreeMap<(u32, u64), Mfn>,
+}
+
+impl P2m {
+    /// An empty map.
+    pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
+        let root = memory.allocate(Owner::Hypervisor)?;
+        Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+    }
+
+    /// The root table: nested CR3.
+    pub(crate) const fn root(&self) -> Maddr {
+        self.root.address()
+    }
+
+    fn entry(leaf: Mfn, gfn: Gfn) -> Maddr {
+        Maddr(leaf.address().0 + (gfn.0 & 511) * 8)
+    }
+
+    /// What is mapped at a frame.
+    pub(crate) fn lookup(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
+        let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
+        Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)))
+    }
+
+    /// The table of the last level for a frame, made if there is none.
+    fn leaf(&mut self, memory: &mut Memory, gfn: Gfn) -> Result<Mfn, Errno> {
+        if let Some(leaf) = self.leaves.get(&(gfn.0 >> 9)) {
+            return Ok(*leaf);
+        }
+        if gfn.0 >= GFN_LIMIT {
+            return Err(Errno::Inval);
+        }
+        if self.leaves.len() + self.inner.len() + 3 > MAX_TABLES {
+            return Err(Errno::Nomem);
+        }
+        let mut table = self.root;
+        for level in [27, 18, 9] {
+            let key = gfn.0 >> level;
+            let found = if level == 9 { None } else { self.inner.get(&(level, key)).copied() };
+            let next = match found {
+                Some(next) => next,
+                None => {
+                    let next = memory.allocate(Owner::Hypervisor).ok_or(Errno::Nomem)?;
+                    let at = Maddr(table.address().0 + (key & 511) * 8);
+                    memory.machine.write_u64(at, next.address().0 | PRESENT | WRITABLE | USER);
+                    if level == 9 {
+                        self.leaves.insert(key, next);
+                    } else {
+                        self.inner.insert((level, key), next);
+                    }
+                    next
+                }
+            };
+            table = next;
+        }
+        Ok(table)
+    }
+
+    /// Maps a frame, whatever was there, and takes a reference to what is mapped. The reference of what was mapped
+    /// goes to the caller.
+    ///
+    /// # Errors
+    /// `ENOMEM` when no table can be had, `EINVAL` for a frame beyond [`GFN_LIMIT`].
+    pub(crate) fn set(
+        &mut self,
+        memory: &mut Memory,
+        gfn: Gfn,
+        mapping: Mapping,
+    ) -> Result<Option<Mapping>, Errno> {
+        let leaf = self.leaf(memory, gfn)?;
+        let at = Self::entry(leaf, gfn);
+        let old = Mapping::decode(memory.machine.read_u64(at));
+        memory.machine.write_u64(at, mapping.encode());
+        memory.get(mapping.mfn);
+        memory.touched.push((self.domain, gfn));
+        Ok(old)
+    }
+
+    /// Unmaps a frame. The reference of what was mapped goes to the caller.
+    pub(crate) fn clear(&mut self, memory: &mut Memory, gfn: Gfn) -> Option<Mapping> {
+        let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
+        let at = Self::entry(leaf, gfn);
+        let old = Mapping::decode(memory.machine.read_u64(at))?;
+        memory.machine.write_u64(at, 0);
+        memory.touched.push((self.domain, gfn));
+        Some(old)
+    }
+
+    /// Highest frame that is mapped.
+    pub(crate) fn highest(&self, memory: &Memory) -> Option<Gfn> {
+        self.leaves.iter().rev().find_map(|(&key, &leaf)| {
+            (0..512)
+                .rev()
+                .map(|n| Gfn(key << 9 | n))
+                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & PRESENT != 0)
+        })
+    }
+}
