@@ -28,11 +28,15 @@ pub fn program<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: u
         }
         append(rng, interface, &mut program, wanted);
     }
+    // Together they may be too long.
+    while validate::validate(&program).is_err() {
+        program.calls.pop();
+    }
     program
 }
 
 /// Appends a call, and a producer before it if it needs one and there is room below `limit`. Leaves the program as it
-/// was if the result would not be valid.
+/// was if a call would not be valid by itself.
 pub fn append<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, program: &mut Program, limit: usize) {
     let before = program.calls.len();
     let Some(op) = pick(rng, interface, true) else { return };
@@ -51,7 +55,7 @@ pub fn append<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, program: &mut
     }
     let made = call_of(rng, interface, op, &program.calls);
     program.calls.push(made);
-    if validate::validate(program).is_err() {
+    if validate::calls(program, before).is_err() {
         program.calls.truncate(before);
     }
 }

@@ -16,7 +16,7 @@ use super::{
     model::{CALLS, Call, Pointer, Program, ResultRef, Shape, Value, mask},
     walk::WORD_POINTEE,
 };
-use crate::interface::{Dir, Field, Kind, OpId, ResultFrom, Select, Type};
+use crate::interface::{Dir, Field, OpId, ResultFrom, Select, Type};
 
 const PAGE: u32 = 4096;
 
@@ -274,8 +274,8 @@ impl Lowering {
     ) -> Result<Source, LowerError> {
         match (ty, value) {
             (Type::Int { .. } | Type::Word, Value::Int(value)) => Ok(Source::Const(*value)),
-            (Type::Int { width, kind }, Value::Result(reference)) => Ok(self.source(reference, *width, kind)),
-            (Type::Word, Value::Result(reference)) => Ok(self.source(reference, 8, &Kind::Plain)),
+            (Type::Int { width, .. }, Value::Result(reference)) => Ok(self.source(reference, *width)),
+            (Type::Word, Value::Result(reference)) => Ok(self.source(reference, 8)),
             (Type::Ptr { dir, to }, Value::Pointer(pointer)) => {
                 self.pointer(*dir, to, pointer, place, frame).map(Source::Const)
             }
@@ -286,7 +286,7 @@ impl Lowering {
         }
     }
 
-    fn source(&self, reference: &ResultRef, width: u8, _kind: &Kind) -> Source {
+    fn source(&self, reference: &ResultRef, width: u8) -> Source {
         let otherwise = reference.otherwise & mask(width);
         match self.slots.get(&(reference.call, reference.result)) {
             Some(slot) => Source::Slot { slot: *slot, otherwise },

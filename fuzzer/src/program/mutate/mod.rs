@@ -187,12 +187,15 @@ fn any_call<R: Rng + ?Sized>(program: &Program, rng: &mut R) -> Option<usize> {
     (!program.calls.is_empty()).then(|| rng.random_range(0..program.calls.len()))
 }
 
-/// Changes one value among those that `accept` says yes to. The change gets the earlier calls and the domain.
+/// What [`at_site`] does to a value: it gets the earlier calls and the issuing domain.
+type Change<'a, R> = dyn FnMut(&mut R, &[Call], u16, Site, &mut Value) + 'a;
+
+/// Changes one value among those that `accept` says yes to.
 fn at_site<R: Rng + ?Sized>(
     program: &mut Program,
     rng: &mut R,
     accept: &dyn Fn(Site, &Value) -> bool,
-    change: &mut dyn FnMut(&mut R, &[Call], u16, Site, &mut Value),
+    change: &mut Change<'_, R>,
 ) -> bool {
     // Start at a random call, so that calls with many values are not preferred.
     let Some(start) = any_call(program, rng) else { return false };
