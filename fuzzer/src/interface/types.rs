@@ -101,8 +101,8 @@ pub enum Type {
     Word,
 }
 
-/// Bytes of one multicall entry: operation, result and six arguments (Xen `public/xen.h`, `multicall_entry`).
-pub(super) const ENTRY_SIZE: usize = 64;
+/// Bytes of one multicall entry: operation, result and six arguments.
+const ENTRY_SIZE: usize = size_of::<xen_abi::multicall::Entry>();
 
 impl Type {
     /// Bytes of a value of this type; zero where that depends on the value.
@@ -368,10 +368,10 @@ pub const DOMAINS: &[Named] = &[
     ("d0", 0),
     ("d1", 1),
     ("d2", 2),
-    ("self", 0x7ff0),
+    ("self", xen_abi::DOMID_SELF as u64),
     ("io", 0x7ff1),
     ("xen", 0x7ff2),
     ("cow", 0x7ff3),
-    ("invalid", 0x7ff4),
+    ("invalid", xen_abi::DOMID_INVALID as u64),
     ("idle", 0x7fff),
 ];

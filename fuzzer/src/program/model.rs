@@ -15,8 +15,8 @@ pub const LAST_DOMAIN: u16 = 2;
 pub const MAX_DEPTH: u32 = 24;
 /// How deep multicalls may lie in each other.
 pub const MAX_NESTED_CALLS: u32 = 3;
-/// `DOMID_SELF` of Xen's `public/xen.h`.
-pub const DOMID_SELF: u64 = 0x7ff0;
+/// The caller's own domain, as an argument.
+pub const DOMID_SELF: u64 = xen_abi::DOMID_SELF as u64;
 
 /// A sequence of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
