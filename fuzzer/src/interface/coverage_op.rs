@@ -45,12 +45,12 @@ const MAP: StructType = StructType {
         field("what", int(4, Kind::Enum(WHAT))),
         field("first_page", int(4, Kind::Range(0, 3))),
         field("pages", int(4, Kind::Range(1, 4))),
-        field("gfn", FRAME),
+        field("gfn", HOLE),
     ],
 };
 const UNMAP: StructType = StructType {
     name: "coverage_unmap",
-    fields: &[VERSION, field("pages", int(4, Kind::Range(1, 4))), field("gfn", FRAME)],
+    fields: &[VERSION, field("pages", int(4, Kind::Range(1, 4))), field("gfn", HOLE)],
 };
 const NOTHING: Field = field("arg", int(8, Kind::Const(0)));
 

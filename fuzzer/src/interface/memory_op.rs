@@ -50,8 +50,8 @@ const ADD: StructType = StructType {
         field("domid", DOMAIN),
         field("size", int(2, Kind::Const(0))),
         field("space", int(4, Kind::Enum(SPACES))),
-        field("idx", FRAME),
-        field("gpfn", FRAME),
+        field("idx", int(8, Kind::Index)),
+        field("gpfn", HOLE),
     ],
 };
 const ADD_BATCH: StructType = StructType {
@@ -61,8 +61,8 @@ const ADD_BATCH: StructType = StructType {
         field("space", int(2, Kind::Enum(SPACES))),
         field("size", int(2, Kind::Len("idxs"))),
         field("foreign_domid", PEER),
-        field("idxs", ptr_in(&Type::Array(&FRAME))),
-        field("gpfns", ptr_in(&Type::Array(&FRAME))),
+        field("idxs", ptr_in(&Type::Array(&int(8, Kind::Index)))),
+        field("gpfns", ptr_in(&Type::Array(&HOLE))),
         field("errs", ptr_out(&Type::Array(&U32))),
     ],
 };

@@ -137,6 +137,16 @@ mod tests {
     }
 
     #[test]
+    fn subsets_keep_what_was_asked_for() {
+        let some = Interface::subset(|op| op.family() == "sched_op");
+        assert_eq!(some.operations().len(), sched_op::OPERATIONS.len());
+        assert_eq!(some.families().len(), 1);
+        assert!(some.by_name("sched_op.poll").is_some() && some.by_name("raw.call").is_none());
+        assert_eq!(some.producers(Resource::Port).count(), 0);
+        assert!(interface().producers(Resource::Port).count() >= 5);
+    }
+
+    #[test]
     fn arguments_fit_into_registers() {
         for op in interface().operations() {
             let registers = op.args.len()

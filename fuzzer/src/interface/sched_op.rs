@@ -16,13 +16,16 @@ const REASONS: &[Named] = &[
 ];
 const REASON: Type = int(4, Kind::Enum(REASONS));
 
+/// Points in time, in nanoseconds since the start; 0 stands for no time-out at all.
+const TIMEOUTS: &[Named] = &[("past", 1), ("never", 0), ("second", 1_000_000_000)];
+
 const SHUTDOWN: StructType = StructType { name: "sched_shutdown", fields: &[field("reason", REASON)] };
 const POLL: StructType = StructType {
     name: "sched_poll",
     fields: &[
         field("ports", ptr_in(&Type::Array(&PORT))),
         field("nr_ports", int(4, Kind::Len("ports"))),
-        field("timeout", int(8, Kind::Const(1))),
+        field("timeout", int(8, Kind::Enum(TIMEOUTS))),
     ],
 };
 const REMOTE: StructType = StructType {

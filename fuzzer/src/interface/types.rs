@@ -40,6 +40,10 @@ pub enum Kind {
     Len(&'static str),
     /// A frame: one of the playground, or a result.
     Frame,
+    /// A frame where something is to appear: usually one where nothing is.
+    Hole,
+    /// A small index, or a frame.
+    Index,
     /// A domain, usually the caller.
     Domain,
     /// A domain, usually the other one.
@@ -360,6 +364,8 @@ pub(super) const PEER: Type = int(2, Kind::Peer);
 pub(super) const PORT: Type = int(4, Kind::Port);
 /// A virtual CPU.
 pub(super) const VCPU: Type = int(4, Kind::Vcpu);
+/// A frame number where something is to appear.
+pub(super) const HOLE: Type = int(8, Kind::Hole);
 /// A frame number.
 pub(super) const FRAME: Type = int(8, Kind::Frame);
 

@@ -204,3 +204,43 @@ fn plainer(site: walk::Site, value: &Value) -> Vec<Value> {
         _ => vec![plainest],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::text;
+
+    const NOISY: &str = "\
+r0 = d2 event_channel_op.alloc_unbound(&@cross(3) {dom: self, remote_dom: d1, port: 77})
+d1 xen_version.version()
+d2:1 memory_op.decrease_reservation(2, &{extent_start: &@unaligned(1) [0x290, 0x280, 0xffff, 0x281], nr_extents: 4, extent_order: 3, mem_flags: addr32, domid: d2})
+d1 sched_op.yield()
+d2 event_channel_op.send(&{port: r0.port?12})
+";
+
+    fn minimized(keeps: &mut dyn FnMut(&str) -> bool) -> String {
+        let program = text::parse(NOISY).expect("valid");
+        text::print(&minimize(&program, 2000, &mut |candidate| keeps(&text::print(candidate))))
+    }
+
+    #[test]
+    fn what_matters_stays_and_the_rest_becomes_plain() {
+        assert_eq!(
+            minimized(&mut |text| text.contains("send(&{port: r")),
+            "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: self, port: out})\n\
+             d1 event_channel_op.send(&{port: r0.port})\n"
+        );
+        assert_eq!(
+            minimized(&mut |text| text.contains("0xffff]") || text.contains("0xffff,")),
+            "d1 memory_op.decrease_reservation(0, &{extent_start: &[0xffff], nr_extents: 1, extent_order: 0, \
+             mem_flags: 0x0, domid: self})\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_asked_without_a_budget() {
+        let program = text::parse(NOISY).expect("valid");
+        assert_eq!(minimize(&program, 0, &mut |_| panic!("asked")), program);
+        assert_eq!(minimize(&program, 100, &mut |_| false), program);
+    }
+}

@@ -213,6 +213,9 @@ fn references_follow_their_calls() {
     walk::insert(&mut with, 1, program.calls[3].clone());
     check(&with);
     assert!(text::print(&with).contains("send(&{port: r2.port?7})"));
+    let mut unwired = program;
+    walk::unwire(&mut unwired);
+    assert!(!text::print(&unwired).contains("r0"));
 }
 
 #[test]
