@@ -1,11 +1,11 @@
 //! Makes a program smaller and plainer while it still does what is wanted of it.
 
 use super::{
-    model::{Call, Pointer, Program, Shape, Value},
+    model::{Call, Pointer, Program, Shape, Value, mask},
     mutate::change_length,
     validate, walk,
 };
-use crate::interface::{Field, Type};
+use crate::interface::{Field, Kind, Type};
 
 /// Looks for a smaller program for which `keeps` still says yes, asking at most `budget` times.
 ///
@@ -18,6 +18,7 @@ pub fn minimize(program: &Program, budget: usize, keeps: &mut dyn FnMut(&Program
         search.calls();
         search.issuers();
         search.lengths();
+        search.counts();
         search.values();
         if search.best == before {
             break;
@@ -84,6 +85,33 @@ impl Search<'_> {
             while let Some(positions) = self.variable(index, group) {
                 for position in positions {
                     self.shorten(index, group, position);
+                }
+                group += 1;
+            }
+        }
+    }
+
+    /// Lets fields that count their siblings count right.
+    fn counts(&mut self) {
+        for call in 0..self.best.calls.len() {
+            let mut group = 0;
+            loop {
+                let mut fields = 0;
+                in_group(&mut self.best.calls[call].clone(), group, &mut |_, values| {
+                    fields = values.len() + 1
+                });
+                if fields == 0 {
+                    break;
+                }
+                for position in 0..fields - 1 {
+                    let mut candidate = self.best.clone();
+                    in_group(&mut candidate.calls[call], group, &mut |fields, values| {
+                        let Type::Int { width, kind: Kind::Len(of) } = &fields[position].ty else { return };
+                        if let Some(sibling) = fields.iter().position(|field| field.name == *of) {
+                            values[position] = Value::Int(values[sibling].len_of() & mask(*width));
+                        }
+                    });
+                    self.offer(candidate);
                 }
                 group += 1;
             }
@@ -182,6 +210,8 @@ fn plainer(site: walk::Site, value: &Value) -> Vec<Value> {
         return Vec::new();
     }
     match value {
+        // What counts siblings is right or wrong on purpose; [`Search::counts`] deals with it.
+        Value::Int(_) if matches!(site.ty, Type::Int { kind: Kind::Len(_), .. }) => Vec::new(),
         Value::Int(0) => vec![plainest],
         Value::Int(number) => {
             let mut list = vec![plainest, Value::Int(0)];
