@@ -1,0 +1,187 @@
+//! PVH entry, long mode, page tables, descriptor tables.
+//!
+//! The entry is called in 32-bit mode without paging, with flat segments (`docs/misc/pvh` of Xen). The first GiB is
+//! mapped to itself in 2 MiB pages and nothing else is, so that a bad pointer faults in the guest. The lowest 2 MiB
+//! are then mapped anew in 4 KiB pages: page 0 not at all, code, constants and the tables of this module read-only. A program
+//! whose pointers hit them by chance gets a fault instead of a broken agent.
+#![expect(unsafe_code, reason = "descriptor and page tables are hardware interfaces")]
+
+use core::arch::{asm, global_asm};
+
+use crate::{Global, guard};
+
+const CODE_SELECTOR: u16 = 0x08;
+const TSS_SELECTOR: u16 = 0x18;
+/// Bytes of the stack that exceptions run on.
+const EXCEPTION_STACK: usize = 4096;
+
+global_asm!(
+    // XEN_ELFNOTE_PHYS32_ENTRY (18) of `public/elfnote.h`: where to enter.
+    ".pushsection .note.Xen, \"a\", @note",
+    ".balign 4",
+    ".long 4, 4, 18",
+    ".asciz \"Xen\"",
+    ".long pvh_entry",
+    ".popsection",
+    ".pushsection .text.boot, \"ax\", @progbits",
+    ".code32",
+    ".globl pvh_entry",
+    "pvh_entry:",
+    "cld",
+    "cli",
+    "movl $agent_stack_top, %esp",
+    // CR4: PAE, and OSFXSR and OSXMMEXCPT for builds whose core library uses SSE.
+    "movl %cr4, %eax",
+    "orl $0x620, %eax",
+    "movl %eax, %cr4",
+    "movl $agent_pml4, %eax",
+    "movl %eax, %cr3",
+    // EFER.LME.
+    "movl $0xc0000080, %ecx",
+    "rdmsr",
+    "orl $0x100, %eax",
+    "wrmsr",
+    // CR0: PG, WP, NE, MP, PE; not EM, TS.
+    "movl %cr0, %eax",
+    "andl $0xfffffff3, %eax",
+    "orl $0x80010023, %eax",
+    "movl %eax, %cr0",
+    "lgdt agent_gdt_pointer",
+    "ljmp $8, $2f",
+    ".code64",
+    "2:",
+    "movl $16, %eax",
+    "movl %eax, %ds",
+    "movl %eax, %es",
+    "movl %eax, %ss",
+    "xorl %eax, %eax",
+    "movl %eax, %fs",
+    "movl %eax, %gs",
+    "movl $agent_stack_top, %esp",
+    "xorl %ebp, %ebp",
+    "call agent_main",
+    "ud2",
+    ".popsection",
+    // Tables that are complete when the image is loaded, and space for those that are not.
+    ".pushsection .protected, \"aw\", @progbits",
+    ".balign 4096",
+    "agent_pml4:",
+    ".quad agent_pdpt + 3",
+    ".fill 511, 8, 0",
+    "agent_pdpt:",
+    ".quad agent_pd + 3",
+    ".fill 511, 8, 0",
+    ".globl agent_pd",
+    "agent_pd:",
+    ".set page, 0",
+    ".rept 512",
+    ".quad page + 0x83",
+    ".set page, page + 0x200000",
+    ".endr",
+    ".globl agent_gdt",
+    "agent_gdt:",
+    ".quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0, 0",
+    "agent_gdt_pointer:",
+    ".word 39",
+    ".quad agent_gdt",
+    ".popsection",
+    ".pushsection .bss.agent_stack, \"aw\", @nobits",
+    ".balign 16",
+    ".skip 0x8000",
+    "agent_stack_top:",
+    ".popsection",
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static mut agent_gdt: [u64; 5];
+    static mut agent_pd: [u64; 512];
+    static __image_start: u8;
+    static __writable_start: u8;
+}
+
+/// A task state segment (AMD64 manual volume 2, section 12.2.5), in 32-bit words because of its odd alignment.
+#[repr(C, align(16))]
+struct Tss([u32; 26]);
+/// Word where IST1 lies.
+const IST1: usize = 9;
+
+#[repr(C, align(4096))]
+struct PageTable([u64; 512]);
+
+#[repr(C, align(16))]
+struct Idt([[u64; 2]; guard::VECTORS]);
+
+#[repr(C, align(16))]
+struct ExceptionStack([u8; EXCEPTION_STACK]);
+
+#[unsafe(link_section = ".protected")]
+static LOW_PAGES: Global<PageTable> = Global::new(PageTable([0; 512]));
+#[unsafe(link_section = ".protected")]
+static TSS: Global<Tss> = Global::new(Tss([0; 26]));
+#[unsafe(link_section = ".protected")]
+static IDT: Global<Idt> = Global::new(Idt([[0; 2]; guard::VECTORS]));
+static STACK: Global<ExceptionStack> = Global::new(ExceptionStack([0; EXCEPTION_STACK]));
+
+/// What LGDT and LIDT take.
+#[repr(C, packed)]
+struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+/// Loads the task register and the interrupt descriptor table: from here on exceptions are handled.
+pub(crate) fn set_up_tables() {
+    // SAFETY: runs once, before anything reads the tables; all of them are statics of this image, at addresses that the
+    // processor uses as they are (identity map). IST1 is the end of a stack that nothing else uses.
+    unsafe {
+        let ist1 = STACK.get().addr() as u64 + EXCEPTION_STACK as u64;
+        let tss = TSS.get();
+        (*tss).0[IST1] = ist1 as u32;
+        (*tss).0[IST1 + 1] = (ist1 >> 32) as u32;
+        // No I/O permission map: its offset is the limit.
+        (*tss).0[25] = (size_of::<Tss>() as u32) << 16;
+        let base = tss.addr() as u64;
+        // An available 64-bit TSS (type 9), present.
+        let low = (size_of::<Tss>() as u64 - 1)
+            | (base & 0xff_ffff) << 16
+            | 0x89 << 40
+            | (base >> 24 & 0xff) << 56;
+        let gdt = &raw mut agent_gdt;
+        (*gdt)[3] = low;
+        (*gdt)[4] = base >> 32;
+        let idt = IDT.get();
+        for (n, gate) in (*idt).0.iter_mut().enumerate() {
+            let at = guard::vector_address(n);
+            // A 64-bit interrupt gate (type 14) on IST1.
+            *gate = [
+                at & 0xffff | u64::from(CODE_SELECTOR) << 16 | 1 << 32 | 0x8e << 40 | (at >> 16 & 0xffff) << 48,
+                at >> 32,
+            ];
+        }
+        let pointer = Pointer { limit: size_of::<Idt>() as u16 - 1, base: idt.addr() as u64 };
+        asm!("ltr {0:x}", in(reg) TSS_SELECTOR, options(nostack));
+        asm!("lidt [{0}]", in(reg) &raw const pointer, options(nostack));
+    }
+}
+
+/// Maps the lowest 2 MiB in small pages, with the parts read-only that nobody has a reason to write any more.
+pub(crate) fn protect() {
+    // SAFETY: the new table maps every page that the image uses to itself, writable from `__writable_start` on, where
+    // all variables and stacks lie; what lies before it is not written from here on by software.
+    unsafe {
+        let (start, writable) = ((&raw const __image_start).addr(), (&raw const __writable_start).addr());
+        let table = LOW_PAGES.get();
+        for (n, entry) in (*table).0.iter_mut().enumerate() {
+            let at = n * 4096;
+            *entry = match at {
+                0 => 0,
+                _ if (start..writable).contains(&at) => at as u64 | 1,
+                _ => at as u64 | 3,
+            };
+        }
+        let pd = &raw mut agent_pd;
+        (*pd)[0] = table.addr() as u64 | 3;
+        asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack));
+    }
+}

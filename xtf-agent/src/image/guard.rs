@@ -1,0 +1,210 @@
+//! Calls that may raise an exception, and the handlers that bring them home.
+//!
+//! [`call`] saves what the System V ABI preserves, remembers its stack pointer and calls. If the callee
+//! raises an exception, wherever that is and whatever it did to the registers, the handler notes it and goes on behind the
+//! call. An exception without a guarded call ends the domain.
+#![expect(unsafe_code, reason = "recovery from exceptions is done in assembly")]
+
+use core::arch::global_asm;
+
+use xtf_agent::Exception;
+
+use crate::{Global, runtime};
+
+/// Vectors with a handler: the exceptions.
+pub(crate) const VECTORS: usize = 32;
+/// Bytes between the entry points of two handlers.
+const VECTOR_STRIDE: usize = 16;
+
+global_asm!(
+    ".pushsection .text.agent_guard, \"ax\", @progbits",
+    // rdi: what to call; rsi: rax rdi rsi rdx r10 r8 r9; rdx: where the result goes. Returns 1 after an exception.
+    ".globl agent_guarded",
+    "agent_guarded:",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "pushfq",
+    "push rdx",
+    "sub rsp, 8",
+    "mov [agent_guard], rsp",
+    "mov r11, rdi",
+    "mov rax, [rsi]",
+    "mov rdi, [rsi + 8]",
+    "mov rdx, [rsi + 24]",
+    "mov r10, [rsi + 32]",
+    "mov r8, [rsi + 40]",
+    "mov r9, [rsi + 48]",
+    "mov rsi, [rsi + 16]",
+    "call r11",
+    // The callee may have changed every register.
+    "mov rsp, [agent_guard]",
+    "mov rdx, [rsp + 8]",
+    "mov [rdx], rax",
+    "xor eax, eax",
+    "jmp 3f",
+    "agent_recovered:",
+    "mov eax, 1",
+    "3:",
+    "mov qword ptr [agent_guard], 0",
+    "add rsp, 16",
+    "popfq",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    // One entry per vector. Those without an error code push a zero (AMD64 manual volume 2, table 8-1).
+    ".balign 16",
+    ".globl agent_vectors",
+    "agent_vectors:",
+    ".set vector, 0",
+    ".rept 32",
+    ".balign 16",
+    ".if (0x60227d00 >> vector) & 1",
+    ".else",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp agent_exception",
+    ".set vector, vector + 1",
+    ".endr",
+    // On IST1: vector, error, rip, cs, rflags, rsp, ss.
+    ".balign 16",
+    "agent_exception:",
+    "cld",
+    "pop qword ptr [agent_fault]",
+    "pop qword ptr [agent_fault + 8]",
+    "pop qword ptr [agent_fault + 16]",
+    "mov rax, cr2",
+    "mov [agent_fault + 24], rax",
+    // Breakpoints that a program has set would hit the agent next.
+    "xor eax, eax",
+    "mov dr7, rax",
+    "cmp qword ptr [agent_guard], 0",
+    "je 4f",
+    // Return through IRETQ: it ends the blocking of NMIs and loads known segments and flags.
+    "push 16",
+    "push qword ptr [agent_guard]",
+    "push 2",
+    "push 8",
+    "lea rax, [rip + agent_recovered]",
+    "push rax",
+    "iretq",
+    "4:",
+    "and rsp, -16",
+    "call agent_fatal",
+    "ud2",
+    // The operations.
+    ".globl agent_op_read",
+    "agent_op_read:",
+    "mov rax, [rdi]",
+    "ret",
+    ".globl agent_op_write",
+    "agent_op_write:",
+    "mov [rdi], rsi",
+    "xor eax, eax",
+    "ret",
+    ".globl agent_op_ud2",
+    "agent_op_ud2:",
+    "ud2",
+    "ret",
+    ".globl agent_op_rdmsr",
+    "agent_op_rdmsr:",
+    "mov ecx, edi",
+    "rdmsr",
+    "shl rdx, 32",
+    "or rax, rdx",
+    "ret",
+    ".globl agent_op_wrmsr",
+    "agent_op_wrmsr:",
+    "mov ecx, edi",
+    "mov rax, rsi",
+    "mov rdx, rsi",
+    "shr rdx, 32",
+    "wrmsr",
+    "xor eax, eax",
+    "ret",
+    ".globl agent_op_cpuid",
+    "agent_op_cpuid:",
+    "mov eax, edi",
+    "mov ecx, esi",
+    "cpuid",
+    "shl rbx, 32",
+    "or rax, rbx",
+    "ret",
+    ".globl agent_op_inb",
+    "agent_op_inb:",
+    "mov edx, edi",
+    "xor eax, eax",
+    "in al, dx",
+    "ret",
+    ".globl agent_op_outb",
+    "agent_op_outb:",
+    "mov edx, edi",
+    "mov eax, esi",
+    "out dx, al",
+    "xor eax, eax",
+    "ret",
+    // Numbers that the hypercall page has no room for: the number is in rax already.
+    ".globl agent_vmmcall",
+    "agent_vmmcall:",
+    "vmmcall",
+    "ret",
+    ".globl agent_vmcall",
+    "agent_vmcall:",
+    "vmcall",
+    "ret",
+    ".popsection",
+);
+
+/// Stack pointer of the guarded call that is under way, or zero.
+#[unsafe(export_name = "agent_guard")]
+static GUARD: Global<u64> = Global::new(0);
+
+/// What the handler noted: vector, error, rip, cr2.
+#[unsafe(export_name = "agent_fault")]
+static FAULT: Global<[u64; 4]> = Global::new([0; 4]);
+
+unsafe extern "C" {
+    fn agent_guarded(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
+    static agent_vectors: u8;
+}
+
+/// Where the handler of a vector begins.
+pub(crate) fn vector_address(vector: usize) -> u64 {
+    ((&raw const agent_vectors).addr() + vector * VECTOR_STRIDE) as u64
+}
+
+/// Calls the code at `target` with the number in rax and the arguments in rdi rsi rdx r10 r8 r9.
+///
+/// # Errors
+/// The exception that it raised.
+pub(crate) fn call(target: u64, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
+    let registers = [number, args[0], args[1], args[2], args[3], args[4], args[5]];
+    let mut result = 0;
+    // SAFETY: the assembly preserves what the ABI asks for, whatever the callee does to registers. What the callee does to
+    // memory is the program's doing: it may hit anything that is mapped writable, this image's variables too. That cannot be
+    // prevented from in here; it stays within the domain, and the next reset undoes it.
+    let faulted = unsafe { agent_guarded(target, &raw const registers, &raw mut result) };
+    if faulted == 0 { Ok(result) } else { Err(fault()) }
+}
+
+fn fault() -> Exception {
+    // SAFETY: the handler that wrote it has ended; nothing else refers to it.
+    let [vector, error, rip, cr2] = unsafe { *FAULT.get() };
+    let address = if vector == 14 { cr2 } else { 0 };
+    Exception { vector: vector as u8, error: error as u32, rip, address }
+}
+
+/// An exception outside a guarded call.
+#[unsafe(no_mangle)]
+extern "C" fn agent_fatal() -> ! {
+    let e = fault();
+    runtime::die_of(&e)
+}

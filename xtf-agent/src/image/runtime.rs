@@ -1,0 +1,136 @@
+//! What the compiler and a panic need, and the ways to end.
+#![expect(unsafe_code, reason = "assembly and symbols that the compiler expects")]
+
+use core::{
+    arch::asm,
+    fmt::Write,
+    panic::PanicInfo,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use xen_abi::{console, hypercall, sched};
+use xtf_agent::Exception;
+use zerocopy::IntoBytes;
+
+use crate::platform;
+
+/// Longest message.
+const MESSAGE: usize = 200;
+
+/// A message that is cut off where it is too long.
+struct Text {
+    bytes: [u8; MESSAGE],
+    len: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        let room = &mut self.bytes[self.len..];
+        let n = s.len().min(room.len());
+        room[..n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
+}
+
+/// Ends the domain, saying why.
+pub(crate) fn die(message: &str) -> ! {
+    static DYING: AtomicBool = AtomicBool::new(false);
+    if DYING.swap(true, Ordering::Relaxed) {
+        // Not even the way out works.
+        die_silently();
+    }
+    let text = [u64::from(console::WRITE), message.len() as u64, message.as_ptr().expose_provenance() as u64];
+    let _ = platform::hypercall(hypercall::CONSOLE_IO, &[text[0], text[1], text[2], 0, 0, 0]);
+    let mut shutdown = sched::Shutdown { reason: sched::SHUTDOWN_CRASH };
+    let at = shutdown.as_mut_bytes().as_mut_ptr().expose_provenance() as u64;
+    let _ = platform::hypercall(hypercall::SCHED_OP, &[u64::from(sched::SHUTDOWN), at, 0, 0, 0, 0]);
+    die_silently()
+}
+
+/// Ends the domain because of an exception outside a guarded call.
+pub(crate) fn die_of(e: &Exception) -> ! {
+    let mut text = Text { bytes: [0; MESSAGE], len: 0 };
+    let Exception { vector, error, rip, address } = e;
+    let _ = writeln!(text, "agent: exception {vector}, error {error:#x}, rip {rip:#x}, address {address:#x}");
+    die(core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: exception\n"))
+}
+
+/// Ends the domain by a triple fault: works without a hypervisor, too.
+pub(crate) fn die_silently() -> ! {
+    let no_table = [0u16; 5];
+    // SAFETY: with an empty table the exception cannot be delivered, so nothing of this image runs again.
+    unsafe { asm!("lidt [{0}]", "ud2", in(reg) &raw const no_table, options(noreturn)) }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let mut text = Text { bytes: [0; MESSAGE], len: 0 };
+    let _ = writeln!(text, "agent: {info}");
+    die(core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: panic\n"))
+}
+
+/// What a C library would bring, for builds with the host's target.
+#[cfg(not(target_os = "none"))]
+mod fallback {
+    use core::arch::global_asm;
+
+    global_asm!(
+        ".pushsection .text.agent_mem, \"ax\", @progbits",
+        ".globl memmove",
+        "memmove:",
+        "mov rax, rdi",
+        "mov rcx, rdx",
+        "mov r8, rdi",
+        "sub r8, rsi",
+        // Forwards is right unless the destination begins inside the source.
+        "cmp r8, rdx",
+        "jae 2f",
+        "lea rdi, [rdi + rdx - 1]",
+        "lea rsi, [rsi + rdx - 1]",
+        "std",
+        "rep movsb",
+        "cld",
+        "ret",
+        ".globl memcpy",
+        "memcpy:",
+        "mov rax, rdi",
+        "mov rcx, rdx",
+        "2:",
+        "shr rcx, 3",
+        "and edx, 7",
+        "rep movsq",
+        "mov ecx, edx",
+        "rep movsb",
+        "ret",
+        ".globl memset",
+        "memset:",
+        "mov r8, rdi",
+        "movzx eax, sil",
+        "mov rcx, rdx",
+        "rep stosb",
+        "mov rax, r8",
+        "ret",
+        ".globl memcmp",
+        "memcmp:",
+        ".globl bcmp",
+        "bcmp:",
+        "xor eax, eax",
+        "xor ecx, ecx",
+        "3:",
+        "cmp rcx, rdx",
+        "jae 4f",
+        "movzx eax, byte ptr [rdi + rcx]",
+        "movzx r8d, byte ptr [rsi + rcx]",
+        "inc rcx",
+        "sub eax, r8d",
+        "jz 3b",
+        "4:",
+        "ret",
+        ".popsection",
+    );
+
+    /// Never called: nothing unwinds. The precompiled core library refers to it.
+    #[unsafe(no_mangle)]
+    extern "C" fn rust_eh_personality() {}
+}
