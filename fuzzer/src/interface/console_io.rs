@@ -1,16 +1,17 @@
 //! `console_io`: the hypervisor's console. Numbers: Xen `public/xen.h`, `CONSOLEIO_*`.
 
+use xen_abi::{console as abi, hypercall};
+
 use super::types::*;
 
-/// `__HYPERVISOR_console_io`.
-const NUMBER: u32 = 18;
+const NUMBER: u32 = hypercall::CONSOLE_IO as u32;
 
 /// The sub-operations.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "console_io.write",
         number: NUMBER,
-        select: Select::First(0),
+        select: Select::First(abi::WRITE as u64),
         args: &[field("count", int(4, Kind::Len("buffer"))), field("buffer", ptr_in(&Type::Bytes(16)))],
         results: &[],
         returns: Returns::Value,
@@ -18,7 +19,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "console_io.read",
         number: NUMBER,
-        select: Select::First(1),
+        select: Select::First(abi::READ as u64),
         args: &[field("count", int(4, Kind::Len("buffer"))), field("buffer", ptr_out(&Type::Bytes(16)))],
         results: &[returns(Resource::Number)],
         returns: Returns::Value,

@@ -1,14 +1,18 @@
 //! `coverage_op`: the coverage hypercall itself, fuzzed like any other.
 
+use coverage_hypercall::coverage::{self, cmd};
+
 use super::types::*;
 
-/// `__HYPERVISOR_arch_7`.
-const NUMBER: u32 = 55;
-/// `coverage_hypercall::coverage::VERSION`.
-const VERSION: Field = field("version", int(4, Kind::Const(1)));
+const NUMBER: u32 = coverage::COVERAGE_OP as u32;
+const VERSION: Field = field("version", int(4, Kind::Const(coverage::VERSION as u64)));
 
-const FEATURES: &[Named] = &[("edges", 1), ("comparisons", 2)];
-const WHAT: &[Named] = &[("counters", 0), ("comparisons", 1)];
+const FEATURES: &[Named] = &[
+    ("edges", coverage::Features::EDGES.bits() as u64),
+    ("comparisons", coverage::Features::COMPARISONS.bits() as u64),
+];
+const WHAT: &[Named] =
+    &[("counters", coverage::Mapped::Counters as u64), ("comparisons", coverage::Mapped::Comparisons as u64)];
 
 const INFO: StructType = StructType {
     name: "coverage_info",
@@ -41,12 +45,12 @@ const MAP: StructType = StructType {
         field("what", int(4, Kind::Enum(WHAT))),
         field("first_page", int(4, Kind::Range(0, 3))),
         field("pages", int(4, Kind::Range(1, 4))),
-        field("gfn", FRAME),
+        field("gfn", HOLE),
     ],
 };
 const UNMAP: StructType = StructType {
     name: "coverage_unmap",
-    fields: &[VERSION, field("pages", int(4, Kind::Range(1, 4))), field("gfn", FRAME)],
+    fields: &[VERSION, field("pages", int(4, Kind::Range(1, 4))), field("gfn", HOLE)],
 };
 const NOTHING: Field = field("arg", int(8, Kind::Const(0)));
 
@@ -56,12 +60,12 @@ const fn op(name: &'static str, number: u64, args: &'static [Field], returns: Re
 
 /// The operations; numbers and structures: `coverage_hypercall::coverage`.
 pub(super) const OPERATIONS: &[Operation] = &[
-    op("coverage_op.info", 0, &[field("arg", ptr_out(&Type::Struct(&INFO)))], Returns::Zero),
-    op("coverage_op.enable", 1, &[field("arg", ptr_in(&Type::Struct(&ENABLE)))], Returns::Zero),
-    op("coverage_op.disable", 2, &[NOTHING], Returns::Zero),
-    op("coverage_op.reset", 3, &[NOTHING], Returns::Zero),
-    op("coverage_op.read", 4, &[field("arg", ptr_in(&Type::Struct(&READ)))], Returns::Value),
-    op("coverage_op.map", 5, &[field("arg", ptr_in(&Type::Struct(&MAP)))], Returns::Zero),
-    op("coverage_op.unmap", 6, &[field("arg", ptr_in(&Type::Struct(&UNMAP)))], Returns::Zero),
-    op("coverage_op.release", 7, &[NOTHING], Returns::Zero),
+    op("coverage_op.info", cmd::INFO, &[field("arg", ptr_out(&Type::Struct(&INFO)))], Returns::Zero),
+    op("coverage_op.enable", cmd::ENABLE, &[field("arg", ptr_in(&Type::Struct(&ENABLE)))], Returns::Zero),
+    op("coverage_op.disable", cmd::DISABLE, &[NOTHING], Returns::Zero),
+    op("coverage_op.reset", cmd::RESET, &[NOTHING], Returns::Zero),
+    op("coverage_op.read", cmd::READ, &[field("arg", ptr_in(&Type::Struct(&READ)))], Returns::Value),
+    op("coverage_op.map", cmd::MAP, &[field("arg", ptr_in(&Type::Struct(&MAP)))], Returns::Zero),
+    op("coverage_op.unmap", cmd::UNMAP, &[field("arg", ptr_in(&Type::Struct(&UNMAP)))], Returns::Zero),
+    op("coverage_op.release", cmd::RELEASE, &[NOTHING], Returns::Zero),
 ];

@@ -1,9 +1,10 @@
 //! `event_channel_op`: ports, two-level and FIFO. Numbers: Xen `public/event_channel.h`.
 
+use xen_abi::{event as abi, hypercall};
+
 use super::types::*;
 
-/// `__HYPERVISOR_event_channel_op`.
-const NUMBER: u32 = 32;
+const NUMBER: u32 = hypercall::EVENT_CHANNEL_OP as u32;
 
 const VIRQS: &[Named] = &[
     ("timer", 0),
@@ -81,52 +82,74 @@ const SET_PRIORITY: StructType = StructType {
 
 const fn op(
     name: &'static str,
-    number: u64,
+    number: u32,
     args: &'static [Field],
     results: &'static [ResultSpec],
 ) -> Operation {
-    Operation { name, number: NUMBER, select: Select::First(number), args, results, returns: Returns::Zero }
+    Operation {
+        name,
+        number: NUMBER,
+        select: Select::First(number as u64),
+        args,
+        results,
+        returns: Returns::Zero,
+    }
 }
 
 /// The sub-operations.
 pub(super) const OPERATIONS: &[Operation] = &[
     op(
         "event_channel_op.bind_interdomain",
-        0,
+        abi::BIND_INTERDOMAIN,
         &[field("arg", ptr_inout(&Type::Struct(&BIND_INTERDOMAIN)))],
         &[gives("local_port", Resource::Port)],
     ),
     op(
         "event_channel_op.bind_virq",
-        1,
+        abi::BIND_VIRQ,
         &[field("arg", ptr_inout(&Type::Struct(&BIND_VIRQ)))],
         &[gives("port", Resource::Port)],
     ),
     op(
         "event_channel_op.bind_pirq",
-        2,
+        abi::BIND_PIRQ,
         &[field("arg", ptr_inout(&Type::Struct(&BIND_PIRQ)))],
         &[gives("port", Resource::Port)],
     ),
-    op("event_channel_op.close", 3, &[field("arg", ptr_in(&Type::Struct(&PORT_ONLY)))], &[]),
-    op("event_channel_op.send", 4, &[field("arg", ptr_in(&Type::Struct(&PORT_ONLY)))], &[]),
-    op("event_channel_op.status", 5, &[field("arg", ptr_inout(&Type::Struct(&STATUS)))], &[]),
+    op("event_channel_op.close", abi::CLOSE, &[field("arg", ptr_in(&Type::Struct(&PORT_ONLY)))], &[]),
+    op("event_channel_op.send", abi::SEND, &[field("arg", ptr_in(&Type::Struct(&PORT_ONLY)))], &[]),
+    op("event_channel_op.status", abi::STATUS, &[field("arg", ptr_inout(&Type::Struct(&STATUS)))], &[]),
     op(
         "event_channel_op.alloc_unbound",
-        6,
+        abi::ALLOC_UNBOUND,
         &[field("arg", ptr_inout(&Type::Struct(&ALLOC_UNBOUND)))],
         &[gives("port", Resource::Port)],
     ),
     op(
         "event_channel_op.bind_ipi",
-        7,
+        abi::BIND_IPI,
         &[field("arg", ptr_inout(&Type::Struct(&BIND_IPI)))],
         &[gives("port", Resource::Port)],
     ),
-    op("event_channel_op.bind_vcpu", 8, &[field("arg", ptr_in(&Type::Struct(&BIND_VCPU)))], &[]),
-    op("event_channel_op.unmask", 9, &[field("arg", ptr_in(&Type::Struct(&PORT_ONLY)))], &[]),
-    op("event_channel_op.reset", 10, &[field("arg", ptr_in(&Type::Struct(&RESET)))], &[]),
-    op("event_channel_op.init_control", 11, &[field("arg", ptr_inout(&Type::Struct(&INIT_CONTROL)))], &[]),
-    op("event_channel_op.expand_array", 12, &[field("arg", ptr_in(&Type::Struct(&EXPAND_ARRAY)))], &[]),
-    op("event_channel_op.set_priority", 13, &[field("arg", ptr_in(&Type::Struct(&SET_PRIORITY)))], &[]),
+    op("event_channel_op.bind_vcpu", abi::BIND_VCPU, &[field("arg", ptr_in(&Type::Struct(&BIND_VCPU)))], &[]),
+    op("event_channel_op.unmask", abi::UNMASK, &[field("arg", ptr_in(&Type::Struct(&PORT_ONLY)))], &[]),
+    op("event_channel_op.reset", abi::RESET, &[field("arg", ptr_in(&Type::Struct(&RESET)))], &[]),
+    op(
+        "event_channel_op.init_control",
+        abi::INIT_CONTROL,
+        &[field("arg", ptr_inout(&Type::Struct(&INIT_CONTROL)))],
+        &[],
+    ),
+    op(
+        "event_channel_op.expand_array",
+        abi::EXPAND_ARRAY,
+        &[field("arg", ptr_in(&Type::Struct(&EXPAND_ARRAY)))],
+        &[],
+    ),
+    op(
+        "event_channel_op.set_priority",
+        abi::SET_PRIORITY,
+        &[field("arg", ptr_in(&Type::Struct(&SET_PRIORITY)))],
+        &[],
+    ),
 ];

@@ -1,28 +1,27 @@
 //! `memory_op`: a domain's memory. Numbers: Xen `public/memory.h`.
 
+use xen_abi::{hypercall, memory as abi};
+
 use super::types::*;
 
-/// `__HYPERVISOR_memory_op`.
-const NUMBER: u32 = 12;
-/// `MEMOP_EXTENT_SHIFT`.
-const EXTENT_SHIFT: u32 = 6;
+const NUMBER: u32 = hypercall::MEMORY_OP as u32;
 
 /// `XENMEMF_*`. The address bits take the low byte, the node the next one, where it is one more than the node.
 const MEMF: &[Named] = &[
     ("addr32", 32),
     ("node0", 1 << 8),
-    ("populate_on_demand", 1 << 16),
-    ("exact_node", 1 << 17),
-    ("vnode", 1 << 18),
+    ("populate_on_demand", abi::MEMF_POPULATE_ON_DEMAND as u64),
+    ("exact_node", abi::MEMF_EXACT_NODE as u64),
+    ("vnode", abi::MEMF_VNODE as u64),
 ];
 /// `XENMAPSPACE_*`.
 const SPACES: &[Named] = &[
-    ("shared_info", 0),
-    ("grant_table", 1),
-    ("gmfn", 2),
-    ("gmfn_range", 3),
-    ("gmfn_foreign", 4),
-    ("dev_mmio", 5),
+    ("shared_info", abi::MAPSPACE_SHARED_INFO as u64),
+    ("grant_table", abi::MAPSPACE_GRANT_TABLE as u64),
+    ("gmfn", abi::MAPSPACE_GMFN as u64),
+    ("gmfn_range", abi::MAPSPACE_GMFN_RANGE as u64),
+    ("gmfn_foreign", abi::MAPSPACE_GMFN_FOREIGN as u64),
+    ("dev_mmio", abi::MAPSPACE_DEV_MMIO as u64),
 ];
 
 const FRAMES: Type = ptr_inout(&Type::Array(&FRAME));
@@ -51,8 +50,8 @@ const ADD: StructType = StructType {
         field("domid", DOMAIN),
         field("size", int(2, Kind::Const(0))),
         field("space", int(4, Kind::Enum(SPACES))),
-        field("idx", FRAME),
-        field("gpfn", FRAME),
+        field("idx", int(8, Kind::Index)),
+        field("gpfn", HOLE),
     ],
 };
 const ADD_BATCH: StructType = StructType {
@@ -62,8 +61,8 @@ const ADD_BATCH: StructType = StructType {
         field("space", int(2, Kind::Enum(SPACES))),
         field("size", int(2, Kind::Len("idxs"))),
         field("foreign_domid", PEER),
-        field("idxs", ptr_in(&Type::Array(&FRAME))),
-        field("gpfns", ptr_in(&Type::Array(&FRAME))),
+        field("idxs", ptr_in(&Type::Array(&int(8, Kind::Index)))),
+        field("gpfns", ptr_in(&Type::Array(&HOLE))),
         field("errs", ptr_out(&Type::Array(&U32))),
     ],
 };
@@ -90,23 +89,30 @@ const MEMORY_MAP: StructType = StructType {
 
 const fn op(
     name: &'static str,
-    number: u64,
-    args: &'static [Field],
-    results: &'static [ResultSpec],
-) -> Operation {
-    Operation { name, number: NUMBER, select: Select::First(number), args, results, returns: Returns::Value }
-}
-
-const fn resumable(
-    name: &'static str,
-    value: u64,
+    number: u32,
     args: &'static [Field],
     results: &'static [ResultSpec],
 ) -> Operation {
     Operation {
         name,
         number: NUMBER,
-        select: Select::FirstWithStart { value, shift: EXTENT_SHIFT },
+        select: Select::First(number as u64),
+        args,
+        results,
+        returns: Returns::Value,
+    }
+}
+
+const fn resumable(
+    name: &'static str,
+    value: u32,
+    args: &'static [Field],
+    results: &'static [ResultSpec],
+) -> Operation {
+    Operation {
+        name,
+        number: NUMBER,
+        select: Select::FirstWithStart { value: value as u64, shift: abi::CMD_START_SHIFT },
         args,
         results,
         returns: Returns::Value,
@@ -119,57 +125,77 @@ const START: Field = field("start", int(8, Kind::Const(0)));
 pub(super) const OPERATIONS: &[Operation] = &[
     resumable(
         "memory_op.increase_reservation",
-        0,
+        abi::INCREASE_RESERVATION,
         &[START, field("arg", ptr_in(&Type::Struct(&RESERVATION)))],
         &[gives("extent_start", Resource::Frame)],
     ),
     resumable(
         "memory_op.decrease_reservation",
-        1,
+        abi::DECREASE_RESERVATION,
         &[START, field("arg", ptr_in(&Type::Struct(&RESERVATION)))],
         &[],
     ),
-    op("memory_op.maximum_ram_page", 2, &[], &[returns(Resource::Frame)]),
+    op("memory_op.maximum_ram_page", abi::MAXIMUM_RAM_PAGE, &[], &[returns(Resource::Frame)]),
     op(
         "memory_op.current_reservation",
-        3,
+        abi::CURRENT_RESERVATION,
         &[field("arg", ptr_in(&Type::Struct(&DOMID)))],
         &[returns(Resource::Number)],
     ),
     op(
         "memory_op.maximum_reservation",
-        4,
+        abi::MAXIMUM_RESERVATION,
         &[field("arg", ptr_in(&Type::Struct(&DOMID)))],
         &[returns(Resource::Number)],
     ),
     op(
         "memory_op.machphys_mfn_list",
-        5,
+        abi::MACHPHYS_MFN_LIST,
         &[field("arg", ptr_inout(&Type::Struct(&MFN_LIST)))],
         &[gives("extent_start", Resource::Frame)],
     ),
     resumable(
         "memory_op.populate_physmap",
-        6,
+        abi::POPULATE_PHYSMAP,
         &[START, field("arg", ptr_in(&Type::Struct(&RESERVATION)))],
         &[gives("extent_start", Resource::Frame)],
     ),
-    op("memory_op.add_to_physmap", 7, &[field("arg", ptr_in(&Type::Struct(&ADD)))], &[]),
-    op("memory_op.memory_map", 9, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
-    op("memory_op.machine_memory_map", 10, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
+    op("memory_op.add_to_physmap", abi::ADD_TO_PHYSMAP, &[field("arg", ptr_in(&Type::Struct(&ADD)))], &[]),
+    op("memory_op.memory_map", abi::MEMORY_MAP, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
+    op(
+        "memory_op.machine_memory_map",
+        abi::MACHINE_MEMORY_MAP,
+        &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))],
+        &[],
+    ),
     op(
         "memory_op.exchange",
-        11,
+        abi::EXCHANGE,
         &[field("arg", ptr_inout(&Type::Struct(&EXCHANGE)))],
         &[gives("out", Resource::Frame)],
     ),
-    op("memory_op.machphys_mapping", 12, &[field("arg", ptr_out(&Type::Struct(&MAPPING)))], &[]),
+    op(
+        "memory_op.machphys_mapping",
+        abi::MACHPHYS_MAPPING,
+        &[field("arg", ptr_out(&Type::Struct(&MAPPING)))],
+        &[],
+    ),
     op(
         "memory_op.maximum_gpfn",
-        14,
+        abi::MAXIMUM_GPFN,
         &[field("arg", ptr_in(&Type::Struct(&DOMID)))],
         &[returns(Resource::Frame)],
     ),
-    op("memory_op.remove_from_physmap", 15, &[field("arg", ptr_in(&Type::Struct(&REMOVE)))], &[]),
-    op("memory_op.add_to_physmap_batch", 23, &[field("arg", ptr_in(&Type::Struct(&ADD_BATCH)))], &[]),
+    op(
+        "memory_op.remove_from_physmap",
+        abi::REMOVE_FROM_PHYSMAP,
+        &[field("arg", ptr_in(&Type::Struct(&REMOVE)))],
+        &[],
+    ),
+    op(
+        "memory_op.add_to_physmap_batch",
+        abi::ADD_TO_PHYSMAP_BATCH,
+        &[field("arg", ptr_in(&Type::Struct(&ADD_BATCH)))],
+        &[],
+    ),
 ];

@@ -137,6 +137,16 @@ mod tests {
     }
 
     #[test]
+    fn subsets_keep_what_was_asked_for() {
+        let some = Interface::subset(|op| op.family() == "sched_op");
+        assert_eq!(some.operations().len(), sched_op::OPERATIONS.len());
+        assert_eq!(some.families().len(), 1);
+        assert!(some.by_name("sched_op.poll").is_some() && some.by_name("raw.call").is_none());
+        assert_eq!(some.producers(Resource::Port).count(), 0);
+        assert!(interface().producers(Resource::Port).count() >= 5);
+    }
+
+    #[test]
     fn arguments_fit_into_registers() {
         for op in interface().operations() {
             let registers = op.args.len()
@@ -149,23 +159,90 @@ mod tests {
         }
     }
 
-    #[test]
-    fn layouts_follow_the_c_rules() {
-        let offsets = |name: &str| {
-            let op = interface().by_name(name).expect("known");
-            let Some(Field { ty: Type::Ptr { to: Type::Struct(layout), .. }, .. }) = op.args.last() else {
-                panic!("{name} takes no struct")
-            };
-            (layout.offsets().collect::<Vec<_>>(), layout.size())
+    /// Offsets and size of the structure that the last argument points to.
+    fn layout(name: &str) -> (Vec<usize>, usize) {
+        let op = interface().by_name(name).expect("known");
+        let Some(Field { ty: Type::Ptr { to: Type::Struct(layout), .. }, .. }) = op.args.last() else {
+            panic!("{name} takes no struct")
         };
-        // Offsets of Xen's public/memory.h and public/event_channel.h on x86_64.
-        assert_eq!(offsets("memory_op.populate_physmap"), (vec![0, 8, 16, 20, 24], 32));
-        assert_eq!(offsets("memory_op.exchange"), (vec![0, 32, 64], 72));
-        assert_eq!(offsets("memory_op.add_to_physmap"), (vec![0, 2, 4, 8, 16], 24));
-        assert_eq!(offsets("memory_op.add_to_physmap_batch"), (vec![0, 2, 4, 6, 8, 16, 24], 32));
-        assert_eq!(offsets("event_channel_op.status"), (vec![0, 4, 8, 12, 16], 24));
-        assert_eq!(offsets("event_channel_op.alloc_unbound"), (vec![0, 2, 4], 8));
-        assert_eq!(offsets("event_channel_op.init_control"), (vec![0, 8, 12, 16, 17], 24));
-        assert_eq!(offsets("sched_op.poll"), (vec![0, 8, 16], 24));
+        (layout.offsets().collect(), layout.size())
+    }
+
+    /// Compares a structure of the tables with the one that the hypervisor uses.
+    macro_rules! agree {
+        ($name:literal, $ty:ty, $($field:ident),+) => {
+            assert_eq!(
+                layout($name),
+                (vec![$(core::mem::offset_of!($ty, $field)),+], size_of::<$ty>()),
+                $name
+            );
+        };
+    }
+
+    #[test]
+    fn layouts_are_those_of_the_abi() {
+        use coverage_hypercall::coverage::{Enable, Info, Map, Read, Unmap};
+        use xen_abi::{event::*, memory::*, sched::*, version::*};
+        agree!(
+            "memory_op.populate_physmap",
+            Reservation,
+            extent_start,
+            nr_extents,
+            extent_order,
+            mem_flags,
+            domid
+        );
+        agree!("memory_op.exchange", Exchange, input, output, nr_exchanged);
+        agree!("memory_op.add_to_physmap", AddToPhysmap, domid, size, space, idx, gpfn);
+        agree!(
+            "memory_op.add_to_physmap_batch",
+            AddToPhysmapBatch,
+            domid,
+            space,
+            size,
+            foreign_domid,
+            idxs,
+            gpfns,
+            errs
+        );
+        agree!("memory_op.remove_from_physmap", RemoveFromPhysmap, domid, gpfn);
+        agree!("memory_op.maximum_gpfn", Domain, domid);
+        agree!("memory_op.machphys_mfn_list", MachphysMfnList, max_extents, extent_start, nr_extents);
+        agree!("memory_op.machphys_mapping", MachphysMapping, v_start, v_end, max_mfn);
+        agree!("memory_op.memory_map", MemoryMap, nr_entries, buffer);
+        agree!("event_channel_op.alloc_unbound", AllocUnbound, dom, remote_dom, port);
+        agree!("event_channel_op.bind_interdomain", BindInterdomain, remote_dom, remote_port, local_port);
+        agree!("event_channel_op.bind_virq", BindVirq, virq, vcpu, port);
+        agree!("event_channel_op.bind_pirq", BindPirq, pirq, flags, port);
+        agree!("event_channel_op.bind_ipi", BindIpi, vcpu, port);
+        agree!("event_channel_op.send", Port, port);
+        agree!("event_channel_op.status", Status, dom, port, status, vcpu, detail);
+        agree!("event_channel_op.bind_vcpu", BindVcpu, port, vcpu);
+        agree!("event_channel_op.reset", Reset, dom);
+        agree!("event_channel_op.init_control", InitControl, control_gfn, offset, vcpu, link_bits, reserved);
+        agree!("event_channel_op.expand_array", ExpandArray, array_gfn);
+        agree!("event_channel_op.set_priority", SetPriority, port, priority);
+        agree!("sched_op.shutdown", Shutdown, reason);
+        agree!("sched_op.poll", Poll, ports, nr_ports, timeout);
+        agree!("sched_op.remote_shutdown", RemoteShutdown, domain_id, reason);
+        agree!("sched_op.watchdog", Watchdog, id, timeout);
+        agree!("sched_op.pin_override", PinOverride, pcpu);
+        agree!("xen_version.compile_info", CompileInfo, compiler, compile_by, compile_domain, compile_date);
+        agree!("xen_version.get_features", FeatureInfo, submap_idx, submap);
+        agree!(
+            "coverage_op.info",
+            Info,
+            version,
+            features,
+            counters,
+            comparison_capacity,
+            counter_pages,
+            comparison_pages,
+            build_id
+        );
+        agree!("coverage_op.enable", Enable, version, flags);
+        agree!("coverage_op.read", Read, version, offset, count, reserved, buffer);
+        agree!("coverage_op.map", Map, version, what, first_page, pages, gfn);
+        agree!("coverage_op.unmap", Unmap, version, pages, gfn);
     }
 }

@@ -1,9 +1,10 @@
 //! `multicall`: several hypercalls at once (Xen `public/xen.h`, `multicall_entry`).
 
+use xen_abi::hypercall;
+
 use super::types::*;
 
-/// `__HYPERVISOR_multicall`.
-const NUMBER: u32 = 13;
+const NUMBER: u32 = hypercall::MULTICALL as u32;
 
 /// The one operation.
 pub(super) const OPERATIONS: &[Operation] = &[Operation {

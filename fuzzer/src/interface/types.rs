@@ -40,6 +40,10 @@ pub enum Kind {
     Len(&'static str),
     /// A frame: one of the playground, or a result.
     Frame,
+    /// A frame where something is to appear: usually one where nothing is.
+    Hole,
+    /// A small index, or a frame.
+    Index,
     /// A domain, usually the caller.
     Domain,
     /// A domain, usually the other one.
@@ -101,8 +105,8 @@ pub enum Type {
     Word,
 }
 
-/// Bytes of one multicall entry: operation, result and six arguments (Xen `public/xen.h`, `multicall_entry`).
-pub(super) const ENTRY_SIZE: usize = 64;
+/// Bytes of one multicall entry: operation, result and six arguments.
+const ENTRY_SIZE: usize = size_of::<xen_abi::multicall::Entry>();
 
 impl Type {
     /// Bytes of a value of this type; zero where that depends on the value.
@@ -360,6 +364,8 @@ pub(super) const PEER: Type = int(2, Kind::Peer);
 pub(super) const PORT: Type = int(4, Kind::Port);
 /// A virtual CPU.
 pub(super) const VCPU: Type = int(4, Kind::Vcpu);
+/// A frame number where something is to appear.
+pub(super) const HOLE: Type = int(8, Kind::Hole);
 /// A frame number.
 pub(super) const FRAME: Type = int(8, Kind::Frame);
 
@@ -368,10 +374,10 @@ pub const DOMAINS: &[Named] = &[
     ("d0", 0),
     ("d1", 1),
     ("d2", 2),
-    ("self", 0x7ff0),
+    ("self", xen_abi::DOMID_SELF as u64),
     ("io", 0x7ff1),
     ("xen", 0x7ff2),
     ("cow", 0x7ff3),
-    ("invalid", 0x7ff4),
+    ("invalid", xen_abi::DOMID_INVALID as u64),
     ("idle", 0x7fff),
 ];

@@ -1,9 +1,10 @@
 //! `xen_version`: what the hypervisor says of itself. Numbers: Xen `public/version.h`.
 
+use xen_abi::{hypercall, version as abi};
+
 use super::types::*;
 
-/// `__HYPERVISOR_xen_version`.
-const NUMBER: u32 = 17;
+const NUMBER: u32 = hypercall::XEN_VERSION as u32;
 
 const EXTRAVERSION: StructType =
     StructType { name: "xen_extraversion", fields: &[out("text", Type::Blob(16))] };
@@ -30,11 +31,11 @@ const BUILD_ID: StructType = StructType {
     fields: &[field("len", int(4, Kind::Const(32))), out("buf", Type::Blob(32))],
 };
 
-const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operation {
+const fn op(name: &'static str, number: u32, args: &'static [Field]) -> Operation {
     Operation {
         name,
         number: NUMBER,
-        select: Select::First(number),
+        select: Select::First(number as u64),
         args,
         results: &[],
         returns: Returns::Value,
@@ -43,15 +44,19 @@ const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operatio
 
 /// The sub-operations.
 pub(super) const OPERATIONS: &[Operation] = &[
-    op("xen_version.version", 0, &[]),
-    op("xen_version.extraversion", 1, &[field("arg", ptr_out(&Type::Struct(&EXTRAVERSION)))]),
-    op("xen_version.compile_info", 2, &[field("arg", ptr_out(&Type::Struct(&COMPILE_INFO)))]),
-    op("xen_version.capabilities", 3, &[field("arg", ptr_out(&Type::Bytes(1024)))]),
-    op("xen_version.changeset", 4, &[field("arg", ptr_out(&Type::Struct(&CHANGESET)))]),
-    op("xen_version.platform_parameters", 5, &[field("arg", ptr_out(&Type::Struct(&PLATFORM)))]),
-    op("xen_version.get_features", 6, &[field("arg", ptr_inout(&Type::Struct(&FEATURES)))]),
-    op("xen_version.pagesize", 7, &[]),
-    op("xen_version.guest_handle", 8, &[field("arg", ptr_out(&Type::Struct(&HANDLE)))]),
-    op("xen_version.commandline", 9, &[field("arg", ptr_out(&Type::Bytes(1024)))]),
-    op("xen_version.build_id", 10, &[field("arg", ptr_inout(&Type::Struct(&BUILD_ID)))]),
+    op("xen_version.version", abi::VERSION, &[]),
+    op("xen_version.extraversion", abi::EXTRAVERSION, &[field("arg", ptr_out(&Type::Struct(&EXTRAVERSION)))]),
+    op("xen_version.compile_info", abi::COMPILE_INFO, &[field("arg", ptr_out(&Type::Struct(&COMPILE_INFO)))]),
+    op("xen_version.capabilities", abi::CAPABILITIES, &[field("arg", ptr_out(&Type::Bytes(1024)))]),
+    op("xen_version.changeset", abi::CHANGESET, &[field("arg", ptr_out(&Type::Struct(&CHANGESET)))]),
+    op(
+        "xen_version.platform_parameters",
+        abi::PLATFORM_PARAMETERS,
+        &[field("arg", ptr_out(&Type::Struct(&PLATFORM)))],
+    ),
+    op("xen_version.get_features", abi::GET_FEATURES, &[field("arg", ptr_inout(&Type::Struct(&FEATURES)))]),
+    op("xen_version.pagesize", abi::PAGESIZE, &[]),
+    op("xen_version.guest_handle", abi::GUEST_HANDLE, &[field("arg", ptr_out(&Type::Struct(&HANDLE)))]),
+    op("xen_version.commandline", abi::COMMANDLINE, &[field("arg", ptr_out(&Type::Bytes(1024)))]),
+    op("xen_version.build_id", abi::BUILD_ID, &[field("arg", ptr_inout(&Type::Struct(&BUILD_ID)))]),
 ];

@@ -10,7 +10,10 @@ use coverage_hypercall::{
 use rand::Rng;
 
 use super::{
-    model::{CALLS, Call, DOMID_SELF, Entry, LAST_DOMAIN, Pointer, Program, ResultRef, Shape, Value, mask},
+    model::{
+        CALLS, Call, DOMID_SELF, Entry, FIRST_HOLE, LAST_DOMAIN, Pointer, Program, ResultRef, Shape, Value,
+        mask,
+    },
     validate, walk,
 };
 use crate::interface::{Field, Interface, Kind, Operation, Resource, Type};
@@ -393,6 +396,10 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             }
             Kind::Const(value) => *value,
             Kind::Frame => return self.frame(width),
+            Kind::Hole if self.rng.random_bool(0.4) => return self.frame(width),
+            Kind::Hole => FIRST_HOLE + self.rng.random_range(0..4),
+            Kind::Index if self.rng.random_bool(0.5) => return self.frame(width),
+            Kind::Index => self.rng.random_range(0..4),
             Kind::Domain => match self.rng.random_range(0..10) {
                 0..=7 => DOMID_SELF,
                 8 => u64::from(self.domain),
@@ -428,7 +435,7 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             7 => self.rng.random_range(0..PLAYGROUND_FRAMES / 8) * 8,
             8 => self.rng.random_range(0..PLAYGROUND_FRAMES),
             // Just behind the domain's memory, where nothing is mapped.
-            _ => 0x400 - PLAYGROUND_GFN + self.rng.random_range(0..4),
+            _ => FIRST_HOLE - PLAYGROUND_GFN + self.rng.random_range(0..4),
         };
         let frame =
             if self.rng.random_bool(0.05) { self.rng.random_range(0..4) } else { PLAYGROUND_GFN + offset };

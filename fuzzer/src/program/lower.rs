@@ -23,6 +23,9 @@ const PAGE: u32 = 4096;
 /// Runs of one byte that are at least so long are filled instead of copied.
 const RUN: usize = 24;
 
+/// Buffers of one call whose changes are reported: an agent takes no more. In a long multicall the first ones count.
+const MAX_WATCHES: usize = 16;
+
 /// A program as the agent executes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lowered {
@@ -200,11 +203,10 @@ impl Lowering {
                 }
             }
         }
-        for buffer in frame.buffers {
-            let Some((name, ty)) = buffer.watched else { continue };
-            if buffer.bytes.is_empty() {
-                continue;
-            }
+        let watched = frame.buffers.into_iter().filter(|buffer| !buffer.bytes.is_empty());
+        for (buffer, (name, ty)) in
+            watched.filter_map(|buffer| buffer.watched.map(|what| (buffer, what))).take(MAX_WATCHES)
+        {
             let len = buffer.bytes.len().min(MAX_REPORTED);
             put(insns, &Insn::Watch { at: buffer.at, len: len as u32 });
             let mut before = buffer.bytes;

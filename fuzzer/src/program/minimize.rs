@@ -1,11 +1,11 @@
 //! Makes a program smaller and plainer while it still does what is wanted of it.
 
 use super::{
-    model::{Call, Pointer, Program, Shape, Value},
+    model::{Call, Pointer, Program, Shape, Value, mask},
     mutate::change_length,
     validate, walk,
 };
-use crate::interface::{Field, Type};
+use crate::interface::{Field, Kind, Type};
 
 /// Looks for a smaller program for which `keeps` still says yes, asking at most `budget` times.
 ///
@@ -18,6 +18,7 @@ pub fn minimize(program: &Program, budget: usize, keeps: &mut dyn FnMut(&Program
         search.calls();
         search.issuers();
         search.lengths();
+        search.counts();
         search.values();
         if search.best == before {
             break;
@@ -84,6 +85,33 @@ impl Search<'_> {
             while let Some(positions) = self.variable(index, group) {
                 for position in positions {
                     self.shorten(index, group, position);
+                }
+                group += 1;
+            }
+        }
+    }
+
+    /// Lets fields that count their siblings count right.
+    fn counts(&mut self) {
+        for call in 0..self.best.calls.len() {
+            let mut group = 0;
+            loop {
+                let mut fields = 0;
+                in_group(&mut self.best.calls[call].clone(), group, &mut |_, values| {
+                    fields = values.len() + 1
+                });
+                if fields == 0 {
+                    break;
+                }
+                for position in 0..fields - 1 {
+                    let mut candidate = self.best.clone();
+                    in_group(&mut candidate.calls[call], group, &mut |fields, values| {
+                        let Type::Int { width, kind: Kind::Len(of) } = &fields[position].ty else { return };
+                        if let Some(sibling) = fields.iter().position(|field| field.name == *of) {
+                            values[position] = Value::Int(values[sibling].len_of() & mask(*width));
+                        }
+                    });
+                    self.offer(candidate);
                 }
                 group += 1;
             }
@@ -182,6 +210,8 @@ fn plainer(site: walk::Site, value: &Value) -> Vec<Value> {
         return Vec::new();
     }
     match value {
+        // What counts siblings is right or wrong on purpose; [`Search::counts`] deals with it.
+        Value::Int(_) if matches!(site.ty, Type::Int { kind: Kind::Len(_), .. }) => Vec::new(),
         Value::Int(0) => vec![plainest],
         Value::Int(number) => {
             let mut list = vec![plainest, Value::Int(0)];
@@ -202,5 +232,45 @@ fn plainer(site: walk::Site, value: &Value) -> Vec<Value> {
         }
         Value::Bytes(bytes) => vec![plainest, Value::Bytes(vec![0; bytes.len()])],
         _ => vec![plainest],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::text;
+
+    const NOISY: &str = "\
+r0 = d2 event_channel_op.alloc_unbound(&@cross(3) {dom: self, remote_dom: d1, port: 77})
+d1 xen_version.version()
+d2:1 memory_op.decrease_reservation(2, &{extent_start: &@unaligned(1) [0x290, 0x280, 0xffff, 0x281], nr_extents: 4, extent_order: 3, mem_flags: addr32, domid: d2})
+d1 sched_op.yield()
+d2 event_channel_op.send(&{port: r0.port?12})
+";
+
+    fn minimized(keeps: &mut dyn FnMut(&str) -> bool) -> String {
+        let program = text::parse(NOISY).expect("valid");
+        text::print(&minimize(&program, 2000, &mut |candidate| keeps(&text::print(candidate))))
+    }
+
+    #[test]
+    fn what_matters_stays_and_the_rest_becomes_plain() {
+        assert_eq!(
+            minimized(&mut |text| text.contains("send(&{port: r")),
+            "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: self, port: out})\n\
+             d1 event_channel_op.send(&{port: r0.port})\n"
+        );
+        assert_eq!(
+            minimized(&mut |text| text.contains("0xffff]") || text.contains("0xffff,")),
+            "d1 memory_op.decrease_reservation(0, &{extent_start: &[0xffff], nr_extents: 1, extent_order: 0, \
+             mem_flags: 0x0, domid: self})\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_asked_without_a_budget() {
+        let program = text::parse(NOISY).expect("valid");
+        assert_eq!(minimize(&program, 0, &mut |_| panic!("asked")), program);
+        assert_eq!(minimize(&program, 100, &mut |_| false), program);
     }
 }

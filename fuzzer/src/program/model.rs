@@ -15,8 +15,10 @@ pub const LAST_DOMAIN: u16 = 2;
 pub const MAX_DEPTH: u32 = 24;
 /// How deep multicalls may lie in each other.
 pub const MAX_NESTED_CALLS: u32 = 3;
-/// `DOMID_SELF` of Xen's `public/xen.h`.
-pub const DOMID_SELF: u64 = 0x7ff0;
+/// First frame behind a domain's 4 MiB of memory: nothing is mapped there.
+pub const FIRST_HOLE: u64 = (4 << 20) >> 12;
+/// The caller's own domain, as an argument.
+pub const DOMID_SELF: u64 = xen_abi::DOMID_SELF as u64;
 
 /// A sequence of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -154,6 +156,7 @@ impl Value {
                         Kind::Const(value) | Kind::Range(value, _) => *value,
                         Kind::Enum(names) => names.first().map_or(0, |(_, value)| *value),
                         Kind::Frame => PLAYGROUND_GFN,
+                        Kind::Hole => FIRST_HOLE,
                         Kind::Domain | Kind::Peer => DOMID_SELF,
                         _ => 0,
                     },

@@ -39,6 +39,7 @@ fn read_lowered(bytes: &[u8]) -> usize {
         let (mut body, tail) = tail.split_at(usize::from(group.len));
         rest = tail;
         let mut calls = 0;
+        let mut watches = 0;
         while !body.is_empty() {
             let (insn, tail): (Insn<'_>, _) = postcard::take_from_bytes(body).expect("instruction");
             body = tail;
@@ -53,6 +54,7 @@ fn read_lowered(bytes: &[u8]) -> usize {
                 Insn::Watch { at, len } => {
                     inside(at, len);
                     assert!(len as usize <= MAX_REPORTED);
+                    watches += 1;
                 }
                 Insn::Call { args, .. } => {
                     calls += 1;
@@ -70,6 +72,7 @@ fn read_lowered(bytes: &[u8]) -> usize {
             }
         }
         assert_eq!(calls, 1);
+        assert!(watches <= 16);
     }
     assert!(rest.is_empty());
     usize::from(header.calls)
@@ -213,6 +216,17 @@ fn references_follow_their_calls() {
     walk::insert(&mut with, 1, program.calls[3].clone());
     check(&with);
     assert!(text::print(&with).contains("send(&{port: r2.port?7})"));
+    let mut unwired = program;
+    walk::unwire(&mut unwired);
+    assert!(!text::print(&unwired).contains("r0"));
+}
+
+#[test]
+fn long_multicalls_watch_what_an_agent_takes() {
+    let entries = vec!["xen_version.extraversion(&{text: out})"; 40].join(", ");
+    let program = text::parse(&format!("d1 multicall.multicall(&[{entries}], 40)")).expect("valid");
+    check(&program);
+    assert_eq!(lower::lower(&program, 1).expect("lowers").regions.len(), 16);
 }
 
 #[test]

@@ -9,7 +9,10 @@ use super::{
     model::Program,
     text,
 };
-use crate::{engine::CallResult, interface::Type};
+use crate::{
+    engine::CallResult,
+    interface::{Kind, Type},
+};
 
 /// Renders the results of a program: for each call that returned its text, what it returned, and the output
 /// fields that changed.
@@ -131,15 +134,17 @@ fn changed(region: &Region, after: &[u8], out: &mut String) {
             return;
         }
         let value = match ty {
-            Type::Int { width: 1..=8, kind } => {
-                let mut word = [0; 8];
-                word[..len].copy_from_slice(new);
-                text::int(u64::from_le_bytes(word), kind)
-            }
+            Type::Int { width: 1..=8, kind } => text::int(word(new), kind),
+            Type::Ptr { .. } | Type::Word => text::int(word(new), &Kind::Hex),
             _ => format!("\"{}\"", new.escape_ascii()),
         };
         let _ = writeln!(out, "    {name} = {value}");
     });
+}
+
+/// The number in up to eight bytes.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// Visits the numbers and byte strings of a buffer: name, offset, length, type.
@@ -150,7 +155,7 @@ fn leaves(
     end: usize,
     visit: &mut dyn FnMut(&str, usize, usize, &'static Type),
 ) {
-    const RESULT: &Type = &Type::Int { width: 8, kind: crate::interface::Kind::Plain };
+    const RESULT: &Type = &Type::Int { width: 8, kind: Kind::Plain };
     match ty {
         Type::Int { .. } | Type::Ptr { .. } | Type::Word | Type::Blob(_) => {
             visit(&name, offset, ty.size(), ty)

@@ -108,6 +108,13 @@ pub fn renumber(call: &mut Call, map: &dyn Fn(u16) -> Option<u16>) {
     });
 }
 
+/// Replaces all references between calls by the constants that stand in for them.
+pub fn unwire(program: &mut Program) {
+    for call in &mut program.calls {
+        renumber(call, &|_| None);
+    }
+}
+
 /// Takes a call away and returns it. Its own references are left as they were.
 pub fn remove(program: &mut Program, at: usize) -> Call {
     let removed = program.calls.remove(at);

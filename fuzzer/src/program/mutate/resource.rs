@@ -50,7 +50,7 @@ pub(super) fn rewire<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> boo
 fn takes(ty: &Type) -> Option<Resource> {
     match ty {
         Type::Int { kind: Kind::Port | Kind::PortOf(_), .. } => Some(Resource::Port),
-        Type::Int { kind: Kind::Frame, .. } => Some(Resource::Frame),
+        Type::Int { kind: Kind::Frame | Kind::Hole | Kind::Index, .. } => Some(Resource::Frame),
         _ => None,
     }
 }

@@ -68,7 +68,7 @@ pub fn int(value: u64, kind: &Kind) -> String {
     match kind {
         Kind::Enum(names) => named(names),
         Kind::Domain | Kind::Peer => named(DOMAINS),
-        Kind::Hex | Kind::Frame => format!("{value:#x}"),
+        Kind::Hex | Kind::Frame | Kind::Hole | Kind::Index => format!("{value:#x}"),
         Kind::Flags(names) => {
             let mut left = value;
             let mut parts = Vec::new();
