@@ -17,6 +17,9 @@ use crate::{
 /// Configuration of the reference hypervisor's domains.
 const DOMAINS: &str = include_str!("../../hypervisor/domains.conf");
 
+/// Guest memory of one worker, in bytes.
+pub const RAM_SIZE: u64 = 32 << 20;
+
 /// What can be fuzzed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Target {
@@ -78,10 +81,14 @@ impl Settings {
         if !self.plants.is_empty() {
             words.push(format!("plant={}", self.plants.join(",")));
         }
-        qemu::QemuEngine::start(qemu::Config {
-            qemu: self.qemu.clone(),
-            core: self.core,
-            ..qemu::Config::new(images::HYPERVISOR, bundle::build(DOMAINS, images::AGENT), words.join(" "))
+        let modules = bundle::build(DOMAINS, images::AGENT);
+        let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
+        qemu::QemuEngine::start(qemu::QemuConfig {
+            binary: self.qemu.clone(),
+            cmdline: words.join(" "),
+            core,
+            ram_size: RAM_SIZE as usize,
+            ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
         })
     }
 

@@ -126,8 +126,7 @@ fn programs(engine: &mut impl Engine, args: &Speed) -> anyhow::Result<Vec<Progra
     for _ in 0..10_000 {
         let mut program = generate::program(&mut rng, interface(), args.calls as usize);
         while program.calls.len() < args.calls as usize {
-            let call = generate::call(&mut rng, interface(), &program);
-            program.calls.push(call);
+            program.calls.extend(generate::call(&mut rng, interface(), &program.calls));
         }
         let Ok(lowered) = lower::lower(&program, 1) else { continue };
         engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution)?;

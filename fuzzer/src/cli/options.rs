@@ -12,7 +12,6 @@ use include_dir::{Dir, include_dir};
 
 use crate::{
     campaign::store,
-    doctor,
     program::{Program, text},
     target::{Settings, Target},
 };
@@ -22,22 +21,22 @@ static SEEDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../corpora/seeds");
 
 /// What is fuzzed, and with which machine.
 #[derive(Clone, Debug, Args)]
-pub struct TargetOptions {
+pub(super) struct TargetOptions {
     /// What to fuzz.
     #[arg(long, value_name = "NAME", default_value = "reference-hvm")]
-    pub target: Target,
+    pub(super) target: Target,
     /// Planted bugs to switch on, separated by commas: a test of the fuzzer, not of the hypervisor.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
-    pub plant: Vec<String>,
+    pub(super) plant: Vec<String>,
     /// The QEMU to use.
     #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
-    pub qemu: PathBuf,
+    pub(super) qemu: PathBuf,
     /// The processor that the fuzzer and its QEMU share; the first that this process may use, if not given.
     #[arg(long, value_name = "N")]
-    pub core: Option<usize>,
+    pub(super) core: Option<usize>,
     /// Install missing packages of the distribution.
     #[arg(long)]
-    pub install: bool,
+    pub(super) install: bool,
 }
 
 impl TargetOptions {
@@ -45,30 +44,30 @@ impl TargetOptions {
     ///
     /// # Errors
     /// What is missing, and how to get it.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
-        doctor::require_qemu(&self.qemu, self.install)?;
+    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
+        super::doctor::require(&self.qemu, self.install)?;
         Settings::new(self.target, &self.plant, &self.qemu, self.core)
     }
 }
 
 /// How a campaign begins and ends.
 #[derive(Clone, Debug, Args)]
-pub struct CampaignOptions {
+pub(super) struct CampaignOptions {
     /// Stop after this many executions.
     #[arg(long, value_name = "N")]
-    pub execs: Option<u64>,
+    pub(super) execs: Option<u64>,
     /// What a new campaign starts from: `empty`, `seeds`, or a directory of programs.
     #[arg(long, value_name = "empty|seeds|DIR", default_value = "seeds")]
-    pub corpus: String,
+    pub(super) corpus: String,
     /// Stop at the first confirmed finding.
     #[arg(long)]
-    pub until_finding: bool,
+    pub(super) until_finding: bool,
     /// Most calls in a generated program.
     #[arg(long, value_name = "N", default_value_t = 10)]
-    pub max_calls: usize,
+    pub(super) max_calls: usize,
     /// Write events as lines of JSON to standard output.
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
 }
 
 impl CampaignOptions {
@@ -76,7 +75,7 @@ impl CampaignOptions {
     ///
     /// # Errors
     /// The first file that cannot be read or understood.
-    pub fn initial(&self) -> anyhow::Result<Vec<Program>> {
+    pub(super) fn initial(&self) -> anyhow::Result<Vec<Program>> {
         match self.corpus.as_str() {
             "empty" => Ok(Vec::new()),
             "seeds" => seeds(),
@@ -96,7 +95,7 @@ impl CampaignOptions {
 ///
 /// # Errors
 /// A seed that cannot be parsed, which the tests exclude.
-pub fn seeds() -> anyhow::Result<Vec<Program>> {
+pub(super) fn seeds() -> anyhow::Result<Vec<Program>> {
     let mut files: Vec<_> =
         SEEDS.files().filter(|f| f.path().extension().is_some_and(|e| e == store::TEXT_EXTENSION)).collect();
     files.sort_by_key(|f| f.path());
@@ -114,7 +113,7 @@ pub fn seeds() -> anyhow::Result<Vec<Program>> {
 ///
 /// # Errors
 /// What is expected.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),
         None => (text, "s"),
@@ -138,7 +137,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, i32::from(super::Exit::Failed as u8), stop.clone())

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Exit, options::TargetOptions};
 use crate::{
     campaign::store,
-    engine::{Engine, Execution},
+    engine::Execution,
     program::text,
     report::{
         finding::{self, printable},
