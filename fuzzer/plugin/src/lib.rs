@@ -3,7 +3,7 @@
 //!
 //! Loaded with `-plugin file=libhyperfuzz_plugin.so,control=PATH`, where PATH is a control file
 //! (`hyperfuzz_control`) that the host has made. It links into QEMU's process and is therefore under
-//! the GNU General Public License, version 2 or later; see `LICENSE` beside it.
+//! the GNU General Public License, version 2 or later; see its `LICENSE`.
 //!
 //! | module | what |
 //! |---|---|

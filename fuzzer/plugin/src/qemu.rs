@@ -130,6 +130,10 @@ macro_rules! symbols {
         unsafe impl Sync for Qemu {}
 
         impl Qemu {
+            /// The names of everything, as they are looked up.
+            #[cfg(test)]
+            const NAMES: &[&[&CStr]] = &[$(&[$($name),+]),*];
+
             /// Finds everything.
             ///
             /// # Errors
@@ -212,4 +216,23 @@ symbols! {
     parse_enum: unsafe extern "C" fn(*const c_void, *const c_char, c_int, *mut *mut c_void) -> c_int
         = c"qapi_enum_parse";
     run_states: *const c_void = c"RunState_lookup";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyperfuzz_control::symbols::{INTERNAL, PLUGIN_API};
+
+    #[test]
+    fn the_fuzzer_looks_for_the_same_symbols() {
+        // From QEMU's libraries, not from QEMU.
+        let foreign = [c"g_free"];
+        let needed: Vec<Vec<&str>> = Qemu::NAMES
+            .iter()
+            .filter(|names| !names.iter().any(|name| foreign.contains(name)))
+            .map(|names| names.iter().map(|name| name.to_str().unwrap()).collect())
+            .collect();
+        let listed: Vec<Vec<&str>> = PLUGIN_API.iter().chain(INTERNAL).map(|names| names.to_vec()).collect();
+        assert_eq!(needed, listed);
+    }
 }

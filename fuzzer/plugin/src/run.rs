@@ -166,6 +166,8 @@ impl Plugin {
         // SAFETY: the big lock is held.
         unsafe { (self.qemu.disable_ticks)() };
         let cpu_state = CpuState::save(&self.layout, cpu)?;
+        // Not earlier: in the middle of a block registers need not be in memory.
+        self.control.beacon.store(self.layout.rdi(cpu), Ordering::Relaxed);
         let devices = Devices::save(&self.qemu)?;
         let mut machine = self.machine();
         machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu);
@@ -328,7 +330,6 @@ pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_voi
         return;
     }
     plugin.cpu.store(cpu, Ordering::Release);
-    plugin.control.beacon.store(plugin.layout.rdi(cpu), Ordering::Relaxed);
     // SAFETY: the CPU is alive.
     unsafe { (plugin.qemu.async_run_on_cpu)(cpu, end_run, End::Ready as usize) };
     // Registers are in memory only where a block begins. If that is here, the machine can be stopped exactly behind

@@ -158,3 +158,109 @@ impl Target {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    const MEMORY: usize = 1 << 20;
+    const BEACON: usize = 0x1000;
+    const CHANNEL: usize = 0x4_0000;
+    const COMPARISONS: usize = 0x2000;
+    const CONSOLE: usize = 0x3000;
+
+    /// Guest memory on an ordinary file that the test can write as well.
+    struct Guest {
+        memory: GuestMemory,
+        file: std::fs::File,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Guest {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("ram");
+            let memory = GuestMemory::create(&path, MEMORY).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            Self { memory, file, _directory: directory }
+        }
+
+        fn put(&self, at: usize, bytes: &[u8]) {
+            std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, at as u64).unwrap();
+        }
+
+        /// A guest in which everything is in order, but for what `change` does to the beacon.
+        fn with(change: impl FnOnce(&mut Beacon)) -> Self {
+            let guest = Self::new();
+            let mut beacon = Beacon::new_zeroed();
+            beacon.magic = BEACON_MAGIC;
+            beacon.version = BEACON_VERSION;
+            beacon.domains = 2;
+            beacon.channel = Region { base: CHANNEL as u64, len: CHANNEL_LEN as u64 };
+            beacon.counters = Region { base: 0x5000, len: 100 };
+            beacon.comparisons = Region { base: COMPARISONS as u64, len: 16 + 4 * 32 };
+            beacon.crash = Region { base: 0x6000, len: size_of::<CrashRecord>() as u64 };
+            beacon.console = Region { base: CONSOLE as u64, len: 16 + 64 };
+            beacon.text = Region { base: 0x8000, len: 0x1000 };
+            change(&mut beacon);
+            guest.put(BEACON, beacon.as_bytes());
+            guest.put(CHANNEL, &CHANNEL_MAGIC.to_le_bytes());
+            let log = CmpHeader { enabled: 0, count: 0, capacity: 4, reserved: 0 };
+            guest.put(COMPARISONS, log.as_bytes());
+            guest.put(CONSOLE, ConsoleHeader { written: 7, size: 64 }.as_bytes());
+            guest
+        }
+
+        /// The field that is complained about.
+        fn complaint(&self) -> &'static str {
+            match Target::read(&self.memory, BEACON as u64) {
+                Err(EngineError::Beacon { field, .. }) => field,
+                Err(_) => "another error",
+                Ok(_) => "none",
+            }
+        }
+    }
+
+    #[test]
+    fn accepts_what_is_in_order() {
+        let target = Target::read(&Guest::with(|_| ()).memory, BEACON as u64).unwrap();
+        assert_eq!(target.channel, Range { base: CHANNEL, len: CHANNEL_LEN });
+        assert_eq!((target.comparison_capacity, target.console_written, target.console_size), (4, 7, 64));
+        assert_eq!(target.canaries, None);
+    }
+
+    #[test]
+    fn names_the_field_that_makes_no_sense() {
+        assert_eq!(Guest::with(|b| b.magic = 1).complaint(), "magic");
+        assert_eq!(Guest::with(|b| b.version = 9).complaint(), "version");
+        assert_eq!(Guest::with(|b| b.domains = 0).complaint(), "domains");
+        assert_eq!(Guest::with(|b| b.channel.len = 4096).complaint(), "channel");
+        assert_eq!(Guest::with(|b| b.channel.base += 8).complaint(), "channel");
+        assert_eq!(Guest::with(|b| b.counters.len = 0).complaint(), "counters");
+        assert_eq!(Guest::with(|b| b.counters.base = u64::MAX).complaint(), "counters");
+        assert_eq!(Guest::with(|b| b.comparisons.len -= 1).complaint(), "comparisons");
+        assert_eq!(Guest::with(|b| b.crash.len -= 1).complaint(), "crash");
+        assert_eq!(Guest::with(|b| b.console.len -= 1).complaint(), "console");
+        assert_eq!(Guest::with(|b| b.text.base = MEMORY as u64).complaint(), "text");
+        let guest = Guest::new();
+        assert!(
+            Target::read(&guest.memory, u64::MAX).is_err()
+                && Target::read(&guest.memory, MEMORY as u64 - 8).is_err()
+        );
+    }
+
+    proptest! {
+        /// Whatever the guest writes, regions that are accepted lie in memory.
+        #[test]
+        fn accepted_regions_lie_in_memory(base in any::<u64>(), len in any::<u64>(), small in any::<bool>()) {
+            let limit = if small { 2 * MEMORY as u64 } else { u64::MAX };
+            let given = Region { base: base % limit, len: len % limit };
+            let guest = Guest::new();
+            if let Ok(Some(range)) = region(&guest.memory, "test", given, 1, MEMORY) {
+                prop_assert!(range.len >= 1 && range.base + range.len <= MEMORY);
+            }
+        }
+    }
+}

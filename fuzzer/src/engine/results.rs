@@ -149,3 +149,84 @@ pub(super) fn read_canaries(memory: &GuestMemory, target: &Target) -> Vec<Canary
     }
     canaries
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coverage_hypercall::program::Status;
+    use proptest::prelude::*;
+
+    /// Puts records into a ring, as an agent would.
+    fn fill(area: &mut [u8], mut produced: u32, consumed: u32, records: &[Vec<u8>]) -> u32 {
+        for record in records {
+            let place = COMPLETION_RING.place(produced, consumed, record.len()).unwrap();
+            if let Some(at) = place.skip_at {
+                area[at..at + 4].copy_from_slice(&coverage_hypercall::ring::SKIP.to_le_bytes());
+            }
+            let len = u32::try_from(record.len()).unwrap();
+            area[place.length_at..place.length_at + 4].copy_from_slice(&len.to_le_bytes());
+            area[place.payload].copy_from_slice(record);
+            produced = place.produced;
+        }
+        produced
+    }
+
+    proptest! {
+        /// What an agent writes comes out, wherever in the ring it lies.
+        #[test]
+        fn completions_come_out(
+            start in any::<u32>(),
+            given in prop::collection::vec((any::<u16>(), any::<i64>(), prop::collection::vec((any::<u32>(), prop::collection::vec(any::<u8>(), 0..64)), 0..4)), 0..=MAX_COMPLETIONS),
+        ) {
+            let mut area = vec![0xa5; COMPLETION_RING.size() as usize];
+            let start = start & !7;
+            let mut records = Vec::new();
+            let mut expected = Vec::new();
+            for (call, value, changes) in given {
+                let mut packed = Vec::new();
+                for (at, bytes) in &changes {
+                    packed.extend(postcard::to_stdvec(&Change { at: *at, bytes }).unwrap());
+                }
+                let status = Status::Returned(value);
+                records.push(postcard::to_stdvec(&Completion { call, status, changes: &packed }).unwrap());
+                expected.push(CallResult { call, status, changes });
+            }
+            let produced = fill(&mut area, start, start, &records);
+            let mut calls = Vec::new();
+            prop_assert!(parse_completions(&area, produced, start, &mut calls));
+            prop_assert_eq!(calls, expected);
+        }
+
+        /// Nonsense ends in an answer, not in a panic, and never in more results than a program can have.
+        #[test]
+        fn nonsense_is_survived(
+            bytes in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..4096),
+            produced in any::<u32>(),
+            consumed in any::<u32>(),
+        ) {
+            let mut area = vec![0; COMPLETION_RING.size() as usize];
+            let offset = consumed as usize % area.len();
+            for (index, byte) in bytes.iter().enumerate() {
+                let at = (offset + index) % area.len();
+                area[at] = *byte;
+            }
+            let mut calls = Vec::new();
+            for produced in [produced, consumed.wrapping_add(produced & 0xfff8)] {
+                calls.clear();
+                let _ = parse_completions(&area, produced, consumed & !7, &mut calls);
+                prop_assert!(calls.len() <= MAX_COMPLETIONS);
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_too_many_is_nonsense() {
+        let mut area = vec![0; COMPLETION_RING.size() as usize];
+        let record =
+            postcard::to_stdvec(&Completion { call: 0, status: Status::Skipped, changes: &[] }).unwrap();
+        let produced = fill(&mut area, 0, 0, &vec![record; MAX_COMPLETIONS + 1]);
+        let mut calls = Vec::new();
+        assert!(!parse_completions(&area, produced, 0, &mut calls));
+        assert_eq!(calls.len(), MAX_COMPLETIONS);
+    }
+}
