@@ -4,7 +4,7 @@ use super::vmcb::Control;
 
 /// Exit codes: AMD APM volume 2, appendix C.
 mod code {
-    pub(super) const READ_DR0: u64 = 0x20;
+    pub(super) const WRITE_DR0: u64 = 0x30;
     pub(super) const WRITE_DR15: u64 = 0x3f;
     pub(super) const EXCEPTION_0: u64 = 0x40;
     pub(super) const EXCEPTION_31: u64 = 0x5f;
@@ -37,6 +37,8 @@ pub(super) enum VmExit {
     Halt,
     /// INVD or WBINVD: without caches of its own the guest has nothing to flush.
     FlushCaches,
+    /// MOV to a debug register. Guests have no breakpoints: it does nothing.
+    WriteDebugRegister,
     /// IN or OUT.
     Io,
     /// A guest-physical address that its domain's p2m does not map that way.
@@ -81,9 +83,8 @@ impl VmExit {
             code::SHUTDOWN => Self::Shutdown,
             code::INVALID => Self::InvalidState,
             code::INTR | code::NMI => Self::HostEvent,
-            code @ (code::READ_DR0..=code::WRITE_DR15
-            | code::EXCEPTION_0..=code::EXCEPTION_31
-            | 0x73..=0x8f) => Self::Forbidden { code },
+            code::WRITE_DR0..=code::WRITE_DR15 => Self::WriteDebugRegister,
+            code @ (code::EXCEPTION_0..=code::EXCEPTION_31 | 0x73..=0x8f) => Self::Forbidden { code },
             code => Self::Unknown { code },
         }
     }

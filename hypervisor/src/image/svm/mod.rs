@@ -22,6 +22,7 @@ mod length {
     pub(super) const MSR: u64 = 2;
     pub(super) const VMMCALL: u64 = 3;
     pub(super) const FLUSH_CACHES: u64 = 2;
+    pub(super) const MOVE_TO_DEBUG_REGISTER: u64 = 3;
 }
 
 const MSR_EFER: u32 = 0xc000_0080;
@@ -91,6 +92,7 @@ impl Runner {
             VmExit::ReadMsr => self.read_msr(id),
             VmExit::WriteMsr => self.write_msr(id),
             VmExit::FlushCaches => self.vcpu(id).skip(length::FLUSH_CACHES),
+            VmExit::WriteDebugRegister => self.vcpu(id).skip(length::MOVE_TO_DEBUG_REGISTER),
             VmExit::NestedFault { gpa, error } => return self.nested_fault(id, gpa, error),
             VmExit::HostEvent => {}
             VmExit::Io => self.vcpu(id).inject_protection(),

@@ -46,7 +46,7 @@ impl Vcpu {
     pub(super) fn new(entry: &Entry) -> Self {
         let mut vmcb = Box::new(Vmcb::new_zeroed());
         let control = &mut vmcb.control;
-        control.intercept_dr = vmcb::INTERCEPT_ALL_DR;
+        control.intercept_dr = vmcb::INTERCEPT_DR_WRITES;
         control.intercept_exceptions = vmcb::INTERCEPT_MACHINE_CHECK;
         control.intercept_1 = {
             use intercept_1::{

@@ -145,8 +145,8 @@ pub(super) mod intercept_2 {
     pub(in super::super) const XSETBV: u32 = 1 << 13;
 }
 
-/// Both debug-register intercepts for all sixteen: a breakpoint of a guest must not outlive it.
-pub(super) const INTERCEPT_ALL_DR: u32 = u32::MAX;
+/// Writes to all debug registers: QEMU would keep a guest's breakpoint armed while the hypervisor runs.
+pub(super) const INTERCEPT_DR_WRITES: u32 = 0xffff_0000;
 /// Exceptions that are the host's own business: #MC.
 pub(super) const INTERCEPT_MACHINE_CHECK: u32 = 1 << 18;
 /// [`Control::interrupt_control`]: the guest's RFLAGS.IF masks virtual interrupts only.
