@@ -83,6 +83,21 @@ fn replaces_a_machine_that_died() {
 }
 
 #[test]
+fn gives_up_on_a_program_that_always_costs_the_machine() {
+    let config = QemuConfig {
+        budget: u64::MAX,
+        stall_limit: Duration::from_secs(60),
+        wall_limit: Duration::from_millis(100),
+        ..config()
+    };
+    let mut engine = QemuEngine::start(config).unwrap();
+    let execution = execute(&mut engine, guest::SPIN);
+    assert_eq!((execution.outcome, engine.restarts()), (Outcome::Timeout, 3));
+    assert_eq!(execution.counters, [0; guest::COUNTERS]);
+    assert_eq!(execute(&mut engine, guest::DONE).outcome, Outcome::Done);
+}
+
+#[test]
 fn says_why_there_is_no_machine() {
     let start = |config| QemuEngine::start(config).expect_err("this cannot start");
     let error = start(QemuConfig { binary: PathBuf::from("/nonexistent/qemu"), ..config() });
