@@ -161,10 +161,15 @@ impl Platform for Domain {
         Ok(match number as u32 {
             ECHO => args[0] as i64,
             STORE => {
-                let at = (args[0] - ARENA_GPA) as usize;
                 drop(state);
-                self.arena[at..at + 8].copy_from_slice(&args[1].to_le_bytes());
-                0
+                let at = args[0].wrapping_sub(ARENA_GPA).min(u64::from(ARENA_LEN)) as usize;
+                match self.arena.get_mut(at..at + 8) {
+                    Some(word) => {
+                        word.copy_from_slice(&args[1].to_le_bytes());
+                        0
+                    }
+                    None => -14,
+                }
             }
             FAULT => return Err(Exception { vector: 14, error: 2, rip: 0x10_0000, address: args[0] }),
             BLOCK => {
@@ -187,9 +192,14 @@ impl Platform for Domain {
                 panic::resume_unwind(Box::new("dead"))
             }
             SCRIBBLE => {
-                let at = args[0] as usize;
-                state.channel[at..at + 4].copy_from_slice(&(args[1] as u32).to_le_bytes());
-                0
+                let at = args[0].min(CHANNEL_LEN as u64) as usize;
+                match state.channel.get_mut(at..at + 4) {
+                    Some(word) => {
+                        word.copy_from_slice(&(args[1] as u32).to_le_bytes());
+                        0
+                    }
+                    None => -14,
+                }
             }
             _ => -38,
         })
@@ -251,6 +261,11 @@ pub(crate) fn run(channel: Vec<u8>, programs: u32, know_their_number: bool) -> R
                 // A dead domain unwinds; everything else has to come to an orderly end.
                 let end = panic::catch_unwind(AssertUnwindSafe(|| agent.run(&mut domain)));
                 if let Err(payload) = &end {
+                    // Nobody waits for a thread that has failed.
+                    if payload.downcast_ref::<&str>() != Some(&"dead") {
+                        domain.shared.state.lock().unwrap().outcome = Some((Outcome::Idle, Vec::new()));
+                        domain.shared.turn.notify_all();
+                    }
                     assert!(payload.downcast_ref::<&str>() == Some(&"dead"), "the agent panicked");
                 } else {
                     assert_eq!(end.unwrap(), Stop(Ok(-38)));
