@@ -1,2 +1,33 @@
 //! Reference hypervisor of hyperfuzz: domain logic (library) and the image (binary).
+//!
+//! The library knows domains, memory and hypercalls, but no hardware: it asks a [`machine::Machine`] for memory and
+//! tells the image through [`Hypervisor`] what to run. It builds and is tested on the host.
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod address;
+mod arch;
+mod build;
+pub mod bundle;
+pub mod config;
+mod domain;
+mod event;
+mod hypercall;
+mod hypervisor;
+pub mod machine;
+mod mem;
+pub mod options;
+mod oracle;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+pub use arch::InjectGp;
+pub use build::BuildError;
+pub use hypervisor::{
+    Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
+};
+pub use options::Options;

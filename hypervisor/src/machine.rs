@@ -1,7 +1,7 @@
 //! What the domain logic needs of the machine that it runs on.
 
 use crate::address::{Maddr, Mfn};
-use coverage_hypercall::crash::CrashKind;
+use coverage_hypercall::{coverage::Mapped, crash::CrashKind};
 
 /// The machine under the hypervisor. The image implements it on real memory, the tests on a vector.
 ///
@@ -16,8 +16,8 @@ pub trait Machine {
     /// Appends to the hypervisor's console.
     fn console(&mut self, text: &[u8]);
 
-    /// Frame number `page` of a region that guests may map read-only, if it has that many.
-    fn region_frame(&self, what: InstrumentationRegion, page: u64) -> Option<Mfn>;
+    /// Frame that holds page number `page` of an instrumentation region, if the region has that many.
+    fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn>;
 
     /// Leaves a crash record and ends the run: an oracle was violated.
     fn report(&mut self, kind: CrashKind, message: &str) -> !;
@@ -31,15 +31,6 @@ pub trait Machine {
     fn wild_write(&mut self, at: u64, value: u64) {
         planted_bugs::wild_write(at, value);
     }
-}
-
-/// Memory of the instrumentation that the coverage hypercall maps into guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstrumentationRegion {
-    /// The coverage counters.
-    Counters,
-    /// The comparison log.
-    Comparisons,
 }
 
 /// Little-endian accesses.

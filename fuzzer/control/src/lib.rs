@@ -1,2 +1,200 @@
-//! The page that the fuzzer and its QEMU plugin share.
+//! The control file that the fuzzer and its QEMU plugin share.
+//!
+//! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data. All
+//! fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
+//! futex word: the host owns it from [`Control::answer`] on, the plugin from [`Control::doorbell`] on.
+//!
+//! Execution `n` (counted from 1) begins when the host sets `doorbell` to `n` and ends when the plugin sets `answer` to
+//! `n + 1`; the plugin's first answer, 1, says that the snapshot has been taken.
 #![no_std]
+#![forbid(unsafe_code)]
+
+pub mod symbols;
+
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// Identifies a control file: `HFZCTRL1`.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
+/// Version of the layout. A plugin refuses any other.
+pub const VERSION: u32 = 1;
+/// Most pokes of one execution.
+pub const MAX_POKES: usize = 16;
+/// Longest error message, in bytes.
+pub const MAX_ERROR: usize = 1024;
+/// Offset of the staged poke data in the file.
+pub const DATA_OFFSET: usize = 4096;
+/// Bytes of staged poke data.
+pub const DATA_LEN: usize = 0x2_0000;
+/// Bytes of the control file.
+pub const FILE_LEN: usize = DATA_OFFSET + DATA_LEN;
+
+/// Who has the machine. On the wire it is a `u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// The machine boots; there is no snapshot yet.
+    Booting = 0,
+    /// The machine stands still and the plugin waits for the doorbell.
+    Waiting = 1,
+    /// A program runs.
+    Running = 2,
+    /// The plugin has given up: see [`Control::error`].
+    Failed = 3,
+}
+
+impl State {
+    /// The state with this number, if there is one.
+    pub const fn from_u32(n: u32) -> Option<Self> {
+        Some(match n {
+            0 => Self::Booting,
+            1 => Self::Waiting,
+            2 => Self::Running,
+            3 => Self::Failed,
+            _ => return None,
+        })
+    }
+}
+
+/// How an execution ended. On the wire it is a `u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum End {
+    /// Not an execution: the snapshot has been taken.
+    Ready = 0,
+    /// The done marker.
+    Done = 1,
+    /// The idle marker.
+    Idle = 2,
+    /// The crash marker.
+    Crash = 3,
+    /// Over the budget, or halted for ever.
+    Hang = 4,
+    /// The machine shut down or reset.
+    TripleFault = 5,
+}
+
+impl End {
+    /// The end with this number, if there is one.
+    pub const fn from_u32(n: u32) -> Option<Self> {
+        Some(match n {
+            0 => Self::Ready,
+            1 => Self::Done,
+            2 => Self::Idle,
+            3 => Self::Crash,
+            4 => Self::Hang,
+            5 => Self::TripleFault,
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes to be put into guest memory after the reset.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Poke {
+    /// Where, as an offset in guest memory.
+    pub ram_offset: AtomicU64,
+    /// Where the bytes lie in the staged data.
+    pub data_offset: AtomicU32,
+    /// Bytes.
+    pub len: AtomicU32,
+}
+
+/// Head of the control file.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Control {
+    /// [`MAGIC`]; written by the host before QEMU starts.
+    pub magic: AtomicU64,
+    /// [`VERSION`]; written by the host before QEMU starts.
+    pub version: AtomicU32,
+    /// A [`State`]; written by the plugin.
+    pub state: AtomicU32,
+    /// Futex word: number of the execution that the host asks for.
+    pub doorbell: AtomicU32,
+    /// Futex word: one more than the number of the last execution that ended; 1 after the snapshot.
+    pub answer: AtomicU32,
+    /// An [`End`]; written by the plugin before `answer`.
+    pub end: AtomicU32,
+    /// Pages that the last reset copied back.
+    pub dirty_pages: AtomicU32,
+    /// Physical address of the beacon, as the ready marker gave it. Not checked by the plugin.
+    pub beacon: AtomicU64,
+    /// Translated blocks that the last execution executed.
+    pub blocks: AtomicU64,
+    /// Time that the last reset took, in nanoseconds.
+    pub reset_ns: AtomicU64,
+    /// Time from the end of the reset to the end of the last execution, in nanoseconds.
+    pub run_ns: AtomicU64,
+    /// Resets that also had to restore devices since the snapshot.
+    pub device_resets: AtomicU64,
+    /// Bytes of guest memory; written by the host before QEMU starts.
+    pub ram_size: AtomicU64,
+    /// Translated blocks after which an execution is a hang; written by the host.
+    pub budget: AtomicU64,
+    /// Milliseconds after which a machine that is halted, or executes no block, hangs; written by the host.
+    pub stall_ms: AtomicU32,
+    /// Valid entries of `pokes`; written by the host.
+    pub poke_count: AtomicU32,
+    /// First byte of the code in which markers are honoured, as an offset in guest memory.
+    pub text_base: AtomicU64,
+    /// Bytes of that code. Zero: no marker but the ready marker is honoured.
+    pub text_len: AtomicU64,
+    /// What to put into guest memory after the reset.
+    pub pokes: [Poke; MAX_POKES],
+    /// Valid bytes of `error`.
+    pub error_len: AtomicU32,
+    /// Not used, zero.
+    pub reserved: AtomicU32,
+    /// Why the plugin gave up, in UTF-8.
+    pub error: [AtomicU8; MAX_ERROR],
+}
+
+const _: () = assert!(size_of::<Poke>() == 16);
+const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
+const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
+const _: () = assert!(core::mem::offset_of!(Control, pokes) == 112);
+const _: () = assert!(core::mem::offset_of!(Control, error) == 112 + MAX_POKES * 16 + 8);
+const _: () = assert!(size_of::<Control>() == 120 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
+
+impl Control {
+    /// Stores why the plugin gave up; the end of a text that is too long is lost.
+    pub fn set_error(&self, text: &str) {
+        let len = text.len().min(MAX_ERROR);
+        for (slot, byte) in self.error.iter().zip(text.bytes()) {
+            slot.store(byte, Ordering::Relaxed);
+        }
+        // `len` is at most MAX_ERROR, which fits.
+        self.error_len.store(len as u32, Ordering::Relaxed);
+        self.state.store(State::Failed as u32, Ordering::Release);
+    }
+
+    /// Copies out what [`Self::set_error`] stored: the buffer and the number of its bytes that are valid.
+    pub fn error(&self) -> ([u8; MAX_ERROR], usize) {
+        let mut text = [0; MAX_ERROR];
+        for (byte, slot) in text.iter_mut().zip(&self.error) {
+            *byte = slot.load(Ordering::Relaxed);
+        }
+        (text, (self.error_len.load(Ordering::Relaxed) as usize).min(MAX_ERROR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_the_wire() {
+        for n in 0..16 {
+            if let Some(state) = State::from_u32(n) {
+                assert_eq!(state as u32, n);
+            }
+            if let Some(end) = End::from_u32(n) {
+                assert_eq!(end as u32, n);
+            }
+        }
+        assert_eq!(State::from_u32(4), None);
+        assert_eq!(End::from_u32(6), None);
+    }
+}

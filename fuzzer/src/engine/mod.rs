@@ -4,6 +4,17 @@
 //! distribution's QEMU and our plugin. Everything that an engine returns was copied out of guest memory
 //! once and validated; the guest may have written anything.
 
+pub mod bundle;
+pub mod qemu;
+
+mod beacon;
+mod error;
+mod memory;
+mod process;
+mod results;
+
+pub use error::EngineError;
+
 use coverage_hypercall::{
     crash::CrashRecord,
     harness::{Canary, CmpEntry},

@@ -8,11 +8,11 @@ use coverage_hypercall::crash::CrashKind;
 use xen_abi::DomId;
 
 /// Byte that freed frames are filled with, so that stale use shows.
-pub const POISON: u8 = 0xdf;
+pub(crate) const POISON: u8 = 0xdf;
 
 /// To whom a frame belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// Not RAM that the hypervisor was given.
     Reserved,
     /// Nobody; the frame can be allocated.
@@ -34,7 +34,7 @@ struct Frame {
 
 /// The frame table.
 #[derive(Debug)]
-pub struct Frames {
+pub(crate) struct Frames {
     base: u64,
     table: Vec<Frame>,
     free: u64,
@@ -44,7 +44,7 @@ pub struct Frames {
 
 impl Frames {
     /// A table in which exactly the frames of `ram` are free.
-    pub fn new(ram: &[Range<Mfn>]) -> Self {
+    pub(crate) fn new(ram: &[Range<Mfn>]) -> Self {
         let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0);
         let end = ram.iter().map(|range| range.end.0).max().unwrap_or(0).max(base);
         let mut table =
@@ -65,27 +65,22 @@ impl Frames {
     }
 
     /// Owner of a frame.
-    pub fn owner(&self, mfn: Mfn) -> Owner {
+    pub(crate) fn owner(&self, mfn: Mfn) -> Owner {
         self.index(mfn).map_or(Owner::Reserved, |i| self.table[i].owner)
     }
 
     /// Where the owner sees the frame (m2p).
-    pub fn gfn(&self, mfn: Mfn) -> Option<Gfn> {
+    pub(crate) fn gfn(&self, mfn: Mfn) -> Option<Gfn> {
         self.index(mfn).and_then(|i| self.table[i].gfn)
     }
 
     /// References to the frame: one of its owner and one per mapping.
-    pub fn references(&self, mfn: Mfn) -> u32 {
+    pub(crate) fn references(&self, mfn: Mfn) -> u32 {
         self.index(mfn).map_or(0, |i| self.table[i].references)
     }
 
-    /// Frames that nobody owns.
-    pub const fn free(&self) -> u64 {
-        self.free
-    }
-
     /// Highest frame that the table knows.
-    pub fn highest(&self) -> Mfn {
+    pub(crate) fn highest(&self) -> Mfn {
         Mfn((self.base + self.table.len() as u64).saturating_sub(1))
     }
 
@@ -107,7 +102,7 @@ impl Frames {
 
 impl Memory {
     /// Allocates `count` frames in a row, aligned to `align` frames, zeroed, with one reference each.
-    pub fn allocate_row(&mut self, owner: Owner, count: u64, align: u64) -> Option<Mfn> {
+    pub(crate) fn allocate_row(&mut self, owner: Owner, count: u64, align: u64) -> Option<Mfn> {
         let frames = &mut self.frames;
         if count == 0 || count > frames.free {
             return None;
@@ -128,21 +123,26 @@ impl Memory {
     }
 
     /// Allocates one zeroed frame.
-    pub fn allocate(&mut self, owner: Owner) -> Option<Mfn> {
+    pub(crate) fn allocate(&mut self, owner: Owner) -> Option<Mfn> {
         self.allocate_row(owner, 1, 1)
     }
 
     /// Takes another reference.
-    pub fn get(&mut self, mfn: Mfn) {
-        if let Some(index) = self.frames.index(mfn) {
+    pub(crate) fn get(&mut self, mfn: Mfn) {
+        if let Some(index) = self.frames.index(mfn)
+            && self.frames.table[index].owner != Owner::Reserved
+        {
             self.frames.table[index].references += 1;
         }
     }
 
     /// Gives a reference back; the last one frees the frame and poisons it.
-    pub fn put(&mut self, mfn: Mfn) {
+    pub(crate) fn put(&mut self, mfn: Mfn) {
         let Some(index) = self.frames.index(mfn) else { return };
         let frame = &mut self.frames.table[index];
+        if frame.owner == Owner::Reserved {
+            return;
+        }
         let Some(left) = frame.references.checked_sub(1) else {
             self.machine.report(CrashKind::References, "a frame without references was given back");
         };
@@ -156,7 +156,7 @@ impl Memory {
     }
 
     /// Says where the owner sees the frame. Both the old and the new place are checked after the call.
-    pub fn set_gfn(&mut self, mfn: Mfn, gfn: Option<Gfn>) {
+    pub(crate) fn set_gfn(&mut self, mfn: Mfn, gfn: Option<Gfn>) {
         let Some(index) = self.frames.index(mfn) else { return };
         let frame = &mut self.frames.table[index];
         if let Owner::Domain(domain) = frame.owner {

@@ -1,8 +1,8 @@
 //! Memory: machine frames, the physical map of each domain, and copies from and to guests.
 
-pub mod frames;
-pub mod guest;
-pub mod p2m;
+pub(crate) mod frames;
+pub(crate) mod guest;
+pub(crate) mod p2m;
 
 use crate::{
     address::{Gfn, Mfn},
@@ -14,7 +14,7 @@ use frames::Frames;
 use xen_abi::DomId;
 
 /// The machine and its frames.
-pub struct Memory {
+pub(crate) struct Memory {
     /// The machine.
     pub machine: Box<dyn Machine>,
     /// The frame table.
@@ -25,7 +25,7 @@ pub struct Memory {
 
 impl Memory {
     /// Memory of which the frames of `ram` are free.
-    pub fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>]) -> Self {
+    pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>]) -> Self {
         Self { machine, frames: Frames::new(ram), touched: Vec::new() }
     }
 }

@@ -4,8 +4,8 @@
 //! Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
 
 use super::{Memory, frames::Owner};
-use crate::address::{Gfn, Maddr, Mfn, PAGE_SIZE};
-use alloc::{collections::BTreeMap, vec::Vec};
+use crate::address::{Gfn, Maddr, Mfn};
+use alloc::collections::BTreeMap;
 use xen_abi::{DomId, errno::Errno};
 
 const PRESENT: u64 = 1;
@@ -15,14 +15,14 @@ const KIND_SHIFT: u32 = 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
-pub const GFN_LIMIT: u64 = 1 << 35;
+pub(crate) const GFN_LIMIT: u64 = 1 << 35;
 /// Most frames that the page tables of one domain take.
-pub const MAX_TABLES: usize = 64;
+pub(crate) const MAX_TABLES: usize = 64;
 
 /// What a guest frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Memory of the domain.
     Ram = 0,
     /// The shared-info page.
@@ -35,7 +35,7 @@ pub enum Kind {
 
 /// A mapped guest frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// Where it is.
     pub mfn: Mfn,
     /// What it is.
@@ -46,7 +46,7 @@ pub struct Mapping {
 
 impl Mapping {
     /// Memory of the domain.
-    pub const fn ram(mfn: Mfn) -> Self {
+    pub(crate) const fn ram(mfn: Mfn) -> Self {
         Self { mfn, kind: Kind::Ram, writable: true }
     }
 
@@ -71,7 +71,7 @@ impl Mapping {
 
 /// The tables of one domain.
 #[derive(Debug)]
-pub struct P2m {
+pub(crate) struct P2m {
     domain: DomId,
     root: Mfn,
     /// Tables of the last level, by the upper bits of the frames that they map.
@@ -82,13 +82,13 @@ pub struct P2m {
 
 impl P2m {
     /// An empty map.
-    pub fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
+    pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
         Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
     }
 
     /// The root table: nested CR3.
-    pub const fn root(&self) -> Maddr {
+    pub(crate) const fn root(&self) -> Maddr {
         self.root.address()
     }
 
@@ -97,7 +97,7 @@ impl P2m {
     }
 
     /// What is mapped at a frame.
-    pub fn lookup(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
+    pub(crate) fn lookup(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)))
     }
@@ -141,7 +141,7 @@ impl P2m {
     ///
     /// # Errors
     /// `ENOMEM` when no table can be had, `EINVAL` for a frame beyond [`GFN_LIMIT`].
-    pub fn set(
+    pub(crate) fn set(
         &mut self,
         memory: &mut Memory,
         gfn: Gfn,
@@ -157,7 +157,7 @@ impl P2m {
     }
 
     /// Unmaps a frame. The reference of what was mapped goes to the caller.
-    pub fn clear(&mut self, memory: &mut Memory, gfn: Gfn) -> Option<Mapping> {
+    pub(crate) fn clear(&mut self, memory: &mut Memory, gfn: Gfn) -> Option<Mapping> {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
@@ -167,25 +167,12 @@ impl P2m {
     }
 
     /// Highest frame that is mapped.
-    pub fn highest(&self, memory: &Memory) -> Option<Gfn> {
+    pub(crate) fn highest(&self, memory: &Memory) -> Option<Gfn> {
         self.leaves.iter().rev().find_map(|(&key, &leaf)| {
             (0..512)
                 .rev()
                 .map(|n| Gfn(key << 9 | n))
                 .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & PRESENT != 0)
         })
-    }
-
-    /// All mapped frames, in order.
-    pub fn mapped(&self, memory: &Memory) -> Vec<(Gfn, Mapping)> {
-        let mut all = Vec::new();
-        for (&key, &leaf) in &self.leaves {
-            for n in 0..PAGE_SIZE / 8 {
-                let gfn = Gfn(key << 9 | n);
-                let entry = memory.machine.read_u64(Self::entry(leaf, gfn));
-                all.extend(Mapping::decode(entry).map(|mapping| (gfn, mapping)));
-            }
-        }
-        all
     }
 }

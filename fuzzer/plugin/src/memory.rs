@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Guest memory: a copy of it, and bringing back the pages that changed.
+//!
+//! QEMU itself marks pages that the guest or a device writes in its dirty bitmap. What the plugin writes on behalf of
+//! the host is not marked there, so those pages are remembered. Code that was translated from a page must go when the
+//! page is brought back; the plugin sees every translation and remembers which pages have code.
+#![expect(unsafe_code, reason = "copies guest memory through host addresses")]
+
+use core::ffi::{c_int, c_void};
+use core::ptr;
+
+use crate::qemu::{DIRTY_MEMORY_VGA, MemoryRegion, Qemu, RamBlock};
+
+/// Bytes of a page: `TARGET_PAGE_SIZE`.
+pub(crate) const PAGE: usize = 4096;
+
+/// Guest memory.
+pub(crate) struct Memory {
+    host: *mut u8,
+    len: usize,
+    region: *mut MemoryRegion,
+    /// Address of the block in QEMU's own numbering of all RAM blocks.
+    ram_addr: u64,
+    copy: Vec<u8>,
+    /// Pages that were written behind QEMU's back since the last reset.
+    poked: Vec<usize>,
+    /// Pages from which code was translated since it was last thrown away.
+    has_code: Vec<bool>,
+}
+
+/// What [`Memory::find`] looks for, and what it found.
+struct Search {
+    qemu: Qemu,
+    len: u64,
+    host: *mut u8,
+}
+
+/// Looks at one RAM block.
+unsafe extern "C" fn visit(block: *mut RamBlock, search: *mut c_void) -> c_int {
+    // SAFETY: `search` is the structure that `Memory::find` passes, alive and not aliased during the visit; `block` is a
+    // live RAM block.
+    unsafe {
+        let search = &mut *search.cast::<Search>();
+        if (search.qemu.block_len)(block) == search.len {
+            search.host = (search.qemu.block_host)(block);
+        }
+    }
+    0
+}
+
+impl Memory {
+    /// Finds the guest's memory. The machine must exist.
+    ///
+    /// # Errors
+    /// If there is no block of this size.
+    pub(crate) fn find(qemu: &Qemu, len: u64) -> Result<Self, String> {
+        let mut search = Search { qemu: *qemu, len, host: ptr::null_mut() };
+        let mut offset = 0;
+        // SAFETY: `visit` gets the pointer back unchanged while `search` lives.
+        unsafe { (qemu.foreach_block)(visit, (&raw mut search).cast()) };
+        if search.host.is_null() {
+            return Err(format!("the machine has no memory block of {len} bytes"));
+        }
+        // SAFETY: the address is the start of a live RAM block, which is never freed or moved.
+        let (region, base) = unsafe {
+            let region = (qemu.region_from_host)(search.host, &raw mut offset);
+            if region.is_null() {
+                return Err("the machine's memory has no region".into());
+            }
+            (region, (qemu.region_ram_addr)(region))
+        };
+        let len = usize::try_from(len).map_err(|_| "the machine's memory is too large")?;
+        Ok(Self {
+            host: search.host,
+            len,
+            region,
+            ram_addr: base + offset,
+            copy: Vec::new(),
+            poked: Vec::with_capacity(64),
+            has_code: vec![false; len.div_ceil(PAGE)],
+        })
+    }
+
+    /// Offset of a host address in guest memory, if it lies there.
+    pub(crate) fn offset_of(&self, host: *const u8) -> Option<usize> {
+        let offset = host.addr().wrapping_sub(self.host.addr());
+        (offset < self.len).then_some(offset)
+    }
+
+    /// Remembers that code was translated from the page of this offset.
+    pub(crate) fn note_code(&mut self, offset: usize) {
+        if let Some(page) = self.has_code.get_mut(offset / PAGE) {
+            *page = true;
+        }
+    }
+
+    /// Takes the copy.
+    pub(crate) fn save(&mut self, qemu: &Qemu) {
+        self.copy = vec![0; self.len];
+        // SAFETY: the block has `len` bytes; the vCPU stands still and devices are idle while the big lock is held.
+        unsafe {
+            self.host.copy_to_nonoverlapping(self.copy.as_mut_ptr(), self.len);
+            let dirty = (qemu.take_dirty)(self.region, 0, self.len as u64, DIRTY_MEMORY_VGA);
+            (qemu.free)(dirty.cast());
+        }
+    }
+
+    /// Brings back one page.
+    fn restore_page(&mut self, qemu: &Qemu, page: usize) {
+        let at = page * PAGE;
+        let Some(from) = self.copy.get(at..(at + PAGE).min(self.len)) else { return };
+        // SAFETY: `at` and the length lie in the block, as the copy has the block's length.
+        unsafe { self.host.add(at).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        self.drop_code(qemu, page);
+    }
+
+    /// Throws away code that was translated from a page.
+    fn drop_code(&mut self, qemu: &Qemu, page: usize) {
+        if let Some(has_code) = self.has_code.get_mut(page).filter(|has_code| **has_code) {
+            *has_code = false;
+            let start = self.ram_addr + (page * PAGE) as u64;
+            // SAFETY: the range lies in the block; called between two blocks with the big lock held.
+            unsafe { (qemu.invalidate_code)(start, start + PAGE as u64) };
+        }
+    }
+
+    /// Brings back all pages that changed since the last reset; returns how many.
+    pub(crate) fn restore(&mut self, qemu: &Qemu) -> usize {
+        let mut count = 0;
+        // SAFETY: the region is the block's; the snapshot is a fresh allocation of QEMU that holds one bit for each page
+        // from `start` to `end`, both multiples of 64 pages, and is freed below.
+        let dirty = unsafe { (qemu.take_dirty)(self.region, 0, self.len as u64, DIRTY_MEMORY_VGA) };
+        // SAFETY: see above.
+        let (start, words) = unsafe {
+            let (start, end) = ((*dirty).start, (*dirty).end);
+            let pages = usize::try_from(end.saturating_sub(start)).unwrap_or(0) / PAGE;
+            (start, core::slice::from_raw_parts((&raw const (*dirty).bits).cast::<u64>(), pages / 64))
+        };
+        for (index, &word) in words.iter().enumerate() {
+            let mut rest = word;
+            while rest != 0 {
+                let bit = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                let address = start + ((index * 64 + bit) * PAGE) as u64;
+                // Neighbouring blocks share words of the bitmap: their pages are not ours.
+                if let Some(offset) = address.checked_sub(self.ram_addr).filter(|o| *o < self.len as u64) {
+                    #[expect(clippy::cast_possible_truncation, reason = "less than `len`, a usize")]
+                    self.restore_page(qemu, offset as usize / PAGE);
+                    count += 1;
+                }
+            }
+        }
+        // SAFETY: nobody refers to the bitmap any more.
+        unsafe { (qemu.free)(dirty.cast()) };
+        while let Some(page) = self.poked.pop() {
+            self.restore_page(qemu, page);
+            count += 1;
+        }
+        count
+    }
+
+    /// Writes `len` bytes at an offset, and remembers that. False where the range is not in memory.
+    ///
+    /// # Safety
+    /// `from` must be readable for `len` bytes and lie outside of guest memory.
+    pub(crate) unsafe fn poke(&mut self, qemu: &Qemu, at: u64, from: *const u8, len: usize) -> bool {
+        let Ok(at) = usize::try_from(at) else { return false };
+        if len == 0 || at.checked_add(len).is_none_or(|end| end > self.len) {
+            return false;
+        }
+        // SAFETY: the target lies in the block (checked above), the source is the caller's promise.
+        unsafe { self.host.add(at).copy_from_nonoverlapping(from, len) };
+        for page in at / PAGE..=(at + len - 1) / PAGE {
+            self.drop_code(qemu, page);
+            if !self.poked.contains(&page) {
+                self.poked.push(page);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The life of the machine: snapshot, wait for the doorbell, reset, run, end.
+//!
+//! A run can be ended by a marker, by the watchdog, or by QEMU's own shutdown. Whoever changes [`Phase`] from `Running` to `Ending`
+//! first has ended it, and queues [`end_run`]. That work item hands the result to the host, waits for the next
+//! doorbell without the big lock, and resets the machine.
+#![expect(unsafe_code, reason = "callbacks from and calls into QEMU")]
+
+use core::ffi::{c_int, c_uint, c_void};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use coverage_hypercall::harness::{MARKER_LEN, Marker};
+use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, End, State};
+use rustix::thread::futex;
+
+use crate::cpu::{CpuState, Layout};
+use crate::devices::Devices;
+use crate::memory::Memory;
+use crate::qemu::{Cpu, Qemu};
+
+/// Translated blocks that were executed. An inline operation of the translated code counts it.
+pub(crate) static BLOCKS: AtomicU64 = AtomicU64::new(0);
+/// Port instructions that were executed, likewise.
+pub(crate) static PORT_ACCESSES: AtomicU64 = AtomicU64::new(0);
+/// The plugin. Set once, before the machine exists.
+static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+
+/// Period of the watchdog.
+const TICK: Duration = Duration::from_millis(1);
+/// Ticks without progress after which a halted machine hangs: nothing can wake it, as its clock stands still.
+const HALTED_TICKS: u32 = 2;
+
+/// What the machine is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Phase {
+    /// No snapshot yet.
+    Boot,
+    /// A program runs.
+    Running,
+    /// The end was noticed, and [`end_run`] is queued.
+    Ending,
+    /// The host has the machine.
+    Waiting,
+}
+
+/// The machine at the snapshot.
+struct Snapshot {
+    cpu: CpuState,
+    devices: Devices,
+}
+
+/// What only the vCPU's thread uses, and QEMU's main thread while the vCPU stands still.
+#[derive(Default)]
+struct Machine {
+    memory: Option<Memory>,
+    snapshot: Option<Snapshot>,
+    /// Devices may differ from the snapshot.
+    devices_touched: bool,
+    run_began: Option<Instant>,
+}
+
+// SAFETY: the pointers in it lead to objects of QEMU that live as long as the process and belong to no thread.
+unsafe impl Send for Machine {}
+
+/// Everything.
+pub(crate) struct Plugin {
+    pub(crate) qemu: Qemu,
+    control: &'static Control,
+    layout: Layout,
+    machine: Mutex<Machine>,
+    phase: AtomicU32,
+    cpu: AtomicPtr<Cpu>,
+}
+
+/// The plugin; it exists before any callback is registered.
+pub(crate) fn plugin() -> Option<&'static Plugin> {
+    PLUGIN.get()
+}
+
+/// Installs the plugin and starts the watchdog.
+///
+/// # Errors
+/// If the watchdog cannot be started.
+pub(crate) fn install(qemu: Qemu, control: &'static Control) -> Result<(), String> {
+    let layout = Layout::find(&qemu)?;
+    let plugin = PLUGIN.get_or_init(|| Plugin {
+        qemu,
+        control,
+        layout,
+        machine: Mutex::default(),
+        phase: AtomicU32::new(Phase::Boot as u32),
+        cpu: AtomicPtr::new(ptr::null_mut()),
+    });
+    std::thread::Builder::new()
+        .name("hyperfuzz-watchdog".into())
+        .spawn(move || plugin.watch())
+        .map_err(|error| format!("cannot start the watchdog: {error}"))?;
+    // SAFETY: the handler lives as long as the process and ignores its argument.
+    unsafe { (qemu.on_state_change)(state_changed, ptr::null_mut()) };
+    Ok(())
+}
+
+impl Plugin {
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        // A panic cannot leave the machine half changed: nothing in here panics.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u32, Ordering::SeqCst);
+    }
+
+    /// Changes the phase, if it is `from`.
+    fn advance(&self, from: Phase, to: Phase) -> bool {
+        self.phase.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Tells the host that the plugin cannot go on.
+    fn fail(&self, text: &str) {
+        self.control.set_error(text);
+        wake(&self.control.answer);
+    }
+
+    /// Notes that code was translated, and gives its offset in guest memory, if it lies there.
+    pub(crate) fn translated(&self, host: *const u8) -> Option<usize> {
+        let mut machine = self.machine();
+        if machine.memory.is_none() {
+            match Memory::find(&self.qemu, self.control.ram_size.load(Ordering::Relaxed)) {
+                Ok(memory) => machine.memory = Some(memory),
+                Err(error) => {
+                    self.fail(&error);
+                    return None;
+                }
+            }
+        }
+        let memory = machine.memory.as_mut()?;
+        let offset = memory.offset_of(host)?;
+        memory.note_code(offset);
+        Some(offset)
+    }
+
+    /// True where markers at this offset are honoured.
+    fn in_text(&self, offset: u64) -> bool {
+        let base = self.control.text_base.load(Ordering::Relaxed);
+        offset.wrapping_sub(base) < self.control.text_len.load(Ordering::Relaxed)
+    }
+
+    /// Ends the run, if it is still going on.
+    fn request_end(&self, cpu: *mut Cpu, end: End) -> bool {
+        let ours = self.advance(Phase::Running, Phase::Ending);
+        if ours {
+            // SAFETY: the CPU is alive; any thread may queue work.
+            unsafe { (self.qemu.async_run_on_cpu)(cpu, end_run, end as usize) };
+        }
+        ours
+    }
+
+    /// Takes the snapshot. On the vCPU's thread, between two blocks, with the big lock held.
+    fn take_snapshot(&self, cpu: *mut Cpu) -> Result<(), String> {
+        // From here on the clock of the machine stands still: the time-stamp counter is the same in each run, and
+        // no timer ever fires.
+        // SAFETY: the big lock is held.
+        unsafe { (self.qemu.disable_ticks)() };
+        let cpu_state = CpuState::save(&self.layout, cpu)?;
+        // Not earlier: in the middle of a block registers need not be in memory.
+        self.control.beacon.store(self.layout.rdi(cpu), Ordering::Relaxed);
+        let devices = Devices::save(&self.qemu)?;
+        let mut machine = self.machine();
+        machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu);
+        machine.snapshot = Some(Snapshot { cpu: cpu_state, devices });
+        Ok(())
+    }
+
+    /// Hands the machine to the host. On the vCPU's thread.
+    fn post(&self, end: End) {
+        let control = self.control;
+        control.end.store(end as u32, Ordering::Relaxed);
+        control.state.store(State::Waiting as u32, Ordering::Relaxed);
+        let next = control.doorbell.load(Ordering::Relaxed).wrapping_add(1);
+        control.answer.store(next, Ordering::Release);
+        wake(&control.answer);
+    }
+
+    /// Waits for the next doorbell, without the big lock.
+    fn wait(&self) {
+        let control = self.control;
+        let answer = control.answer.load(Ordering::Relaxed);
+        // SAFETY: a work item runs with the big lock held; it may be given up in between, as QEMU's own do.
+        unsafe { (self.qemu.unlock)() };
+        loop {
+            let doorbell = control.doorbell.load(Ordering::Acquire);
+            if doorbell == answer {
+                break;
+            }
+            // Any error (a signal, a changed value) leads to another look at the word.
+            let _ = futex::wait(&control.doorbell, futex::Flags::empty(), doorbell, None);
+        }
+        // SAFETY: the lock was given up above, on this thread.
+        unsafe { (self.qemu.lock)(c"hyperfuzz".as_ptr(), 0) };
+    }
+
+    /// Brings the machine back to the snapshot and applies the pokes. On the vCPU's thread, big lock held.
+    fn reset(&self, cpu: *mut Cpu) -> Result<(), String> {
+        let began = Instant::now();
+        let control = self.control;
+        let mut machine = self.machine();
+        let machine = &mut *machine;
+        let memory = machine.memory.as_mut().ok_or("the machine has no memory")?;
+        let snapshot = machine.snapshot.as_ref().ok_or("there is no snapshot")?;
+        let pages = memory.restore(&self.qemu);
+        if machine.devices_touched || PORT_ACCESSES.load(Ordering::Relaxed) != 0 {
+            machine.devices_touched = false;
+            // SAFETY: the big lock is held.
+            unsafe { (self.qemu.disable_ticks)() };
+            snapshot.devices.restore(&self.qemu)?;
+            control.device_resets.fetch_add(1, Ordering::Relaxed);
+        }
+        snapshot.cpu.restore(&self.qemu, cpu);
+        // SAFETY: the vCPU's own thread.
+        unsafe { (self.qemu.tlb_flush)(cpu) };
+        self.apply_pokes(memory)?;
+        BLOCKS.store(0, Ordering::Relaxed);
+        PORT_ACCESSES.store(0, Ordering::Relaxed);
+        let now = Instant::now();
+        machine.run_began = Some(now);
+        control.dirty_pages.store(u32::try_from(pages).unwrap_or(u32::MAX), Ordering::Relaxed);
+        control.reset_ns.store(nanoseconds(now - began), Ordering::Relaxed);
+        control.state.store(State::Running as u32, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Applies what the host staged.
+    fn apply_pokes(&self, memory: &mut Memory) -> Result<(), String> {
+        let control = self.control;
+        let count = control.poke_count.load(Ordering::Relaxed) as usize;
+        for poke in control.pokes.iter().take(count) {
+            let at = poke.ram_offset.load(Ordering::Relaxed);
+            let (from, len) = (poke.data_offset.load(Ordering::Relaxed), poke.len.load(Ordering::Relaxed));
+            let (from, len) = (from as usize, len as usize);
+            let done = from.checked_add(len).is_some_and(|end| end <= DATA_LEN) && {
+                let staged = ptr::from_ref(control).cast::<u8>().wrapping_add(DATA_OFFSET + from);
+                // SAFETY: `control` is the start of a mapping of FILE_LEN bytes; the range lies in its data (checked above).
+                unsafe { memory.poke(&self.qemu, at, staged, len) }
+            };
+            if !done {
+                return Err(format!("a poke of {len} bytes at {at:#x} is outside of guest memory"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends runs that are over their budget or stand still. Never returns.
+    fn watch(&self) {
+        let (mut last, mut still) = (0, 0u32);
+        loop {
+            std::thread::sleep(TICK);
+            let cpu = self.cpu.load(Ordering::Acquire);
+            if self.phase.load(Ordering::SeqCst) != Phase::Running as u32 || cpu.is_null() {
+                still = 0;
+                continue;
+            }
+            let blocks = BLOCKS.load(Ordering::Relaxed);
+            still = if blocks == last { still + 1 } else { 0 };
+            last = blocks;
+            if self.hangs(cpu, still, last) {
+                // SAFETY: this thread does not hold the lock. While it is held no other run can begin, so the second look is at
+                // the run that is ended.
+                unsafe { (self.qemu.lock)(c"hyperfuzz".as_ptr(), 0) };
+                if self.hangs(cpu, still, last) {
+                    self.request_end(cpu, End::Hang);
+                    still = 0;
+                }
+                // SAFETY: taken above.
+                unsafe { (self.qemu.unlock)() };
+            }
+        }
+    }
+
+    /// True where the run has to be ended.
+    fn hangs(&self, cpu: *mut Cpu, still: u32, last: u64) -> bool {
+        let blocks = BLOCKS.load(Ordering::Relaxed);
+        let stall = self.control.stall_ms.load(Ordering::Relaxed).max(HALTED_TICKS);
+        blocks > self.control.budget.load(Ordering::Relaxed)
+            || (blocks == last && still >= HALTED_TICKS && self.layout.halted(cpu))
+            || (blocks == last && still >= stall)
+    }
+}
+
+/// Wakes the host.
+fn wake(word: &AtomicU32) {
+    // Nobody may be waiting; that is no error, and there is no other for a mapped word.
+    let _ = futex::wake(word, futex::Flags::empty(), 1);
+}
+
+/// A duration as the control page counts it.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Bit of [`ready_argument`]: the marker begins its block. Canonical addresses lose nothing by a shift.
+const BEGINS_BLOCK: usize = 1;
+
+/// Packs where a ready marker is, in virtual memory, into the argument of its callback.
+pub(crate) fn ready_argument(address: u64, begins_block: bool) -> *mut c_void {
+    #[expect(clippy::cast_possible_truncation, reason = "QEMU runs on 64-bit hosts here")]
+    ptr::without_provenance_mut(((address as usize) << 1) | usize::from(begins_block))
+}
+
+/// Packs where another marker is, in guest memory, and which one, into the argument of its callback.
+pub(crate) fn end_argument(offset: usize, marker: Marker) -> *mut c_void {
+    ptr::without_provenance_mut((offset << 8) | marker as usize)
+}
+
+/// The plugin and the CPU that executes a marker, if that is honoured: in host mode.
+fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
+    let plugin = plugin()?;
+    // SAFETY: no precondition; the CPU exists, as it executes the marker.
+    let cpu = unsafe { (plugin.qemu.get_cpu)(c_int::try_from(vcpu).ok()?) };
+    (!cpu.is_null() && plugin.layout.host_mode(cpu)).then_some((plugin, cpu))
+}
+
+/// Runs before each ready marker.
+pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
+    if !plugin.advance(Phase::Boot, Phase::Ending) {
+        return;
+    }
+    plugin.cpu.store(cpu, Ordering::Release);
+    // SAFETY: the CPU is alive.
+    unsafe { (plugin.qemu.async_run_on_cpu)(cpu, end_run, End::Ready as usize) };
+    // Registers are in memory only where a block begins. If that is here, the machine can be stopped exactly behind
+    // the marker; otherwise the rest of the block is part of the boot.
+    let argument = argument.addr();
+    if argument & BEGINS_BLOCK != 0 {
+        let marker = (argument as i64) >> 1;
+        plugin.layout.set_rip(cpu, marker.cast_unsigned().wrapping_add(MARKER_LEN));
+        // SAFETY: called from translated code of this CPU, without locks; the frames that are jumped over hold nothing
+        // that would have to be dropped.
+        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
+    }
+}
+
+/// Runs before each other marker.
+pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
+    let argument = argument.addr();
+    #[expect(clippy::cast_possible_truncation, reason = "the low byte is the marker")]
+    let end = match Marker::from_u8(argument as u8) {
+        Some(Marker::Done) => End::Done,
+        Some(Marker::Idle) => End::Idle,
+        Some(Marker::Crash) => End::Crash,
+        Some(Marker::Ready) | None => return,
+    };
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
+    if plugin.in_text((argument >> 8) as u64) && plugin.request_end(cpu, end) {
+        // SAFETY: as in `ready_reached`.
+        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
+    }
+}
+
+/// Work item: a run has ended, or the snapshot is due.
+unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
+    let Some(plugin) = plugin() else { return };
+    let Some(mut end) = u32::try_from(end).ok().and_then(End::from_u32) else { return };
+    if end == End::Ready {
+        if let Err(error) = plugin.take_snapshot(cpu) {
+            plugin.fail(&error);
+            return;
+        }
+    } else {
+        // SAFETY: no precondition.
+        if end != End::TripleFault && unsafe { (plugin.qemu.shutdown_requested)() } != 0 {
+            // The machine shut down in the same moment: that is on its way here, and counts.
+            plugin.set_phase(Phase::Running);
+            return;
+        }
+        let blocks = BLOCKS.load(Ordering::Relaxed);
+        let control = plugin.control;
+        // When the watchdog looks depends on the host's load, so a run over its budget is a hang however it ended.
+        if matches!(end, End::Done | End::Idle) && blocks > control.budget.load(Ordering::Relaxed) {
+            end = End::Hang;
+        }
+        let mut machine = plugin.machine();
+        machine.devices_touched |= !matches!(end, End::Done | End::Idle);
+        let ran = machine.run_began.map_or(0, |began| nanoseconds(began.elapsed()));
+        drop(machine);
+        control.blocks.store(blocks, Ordering::Relaxed);
+        control.run_ns.store(ran, Ordering::Relaxed);
+    }
+    plugin.set_phase(Phase::Waiting);
+    plugin.post(end);
+    plugin.wait();
+    match plugin.reset(cpu) {
+        Ok(()) => plugin.set_phase(Phase::Running),
+        Err(error) => plugin.fail(&error),
+    }
+}
+
+/// QEMU's run state changed. On its main thread, with the big lock held.
+unsafe extern "C" fn state_changed(_: *mut c_void, running: bool, _: c_int) {
+    let Some(plugin) = plugin() else { return };
+    // The snapshot itself and the time before it are QEMU's own business.
+    let phase = plugin.phase.load(Ordering::SeqCst);
+    if running || phase == Phase::Boot as u32 {
+        return;
+    }
+    // The handler must not start the machine itself: QEMU is about to stop it.
+    // SAFETY: the main context lives as long as the process, and `go_on` ignores its argument.
+    unsafe {
+        let context = (plugin.qemu.aio_context)();
+        (plugin.qemu.schedule)(context, go_on, ptr::null_mut(), c"hyperfuzz".as_ptr());
+    }
+}
+
+/// Starts the machine again after a shutdown. On QEMU's main thread, with the big lock held.
+unsafe extern "C" fn go_on(_: *mut c_void) {
+    let Some(plugin) = plugin() else { return };
+    let qemu = &plugin.qemu;
+    // SAFETY: the lookup table and the name are what `qapi_enum_parse` expects; a null error pointer is allowed. A machine
+    // that is shut down may become paused, and a paused one may be started.
+    unsafe {
+        let paused = (qemu.parse_enum)(qemu.run_states, c"paused".as_ptr(), -1, ptr::null_mut());
+        if paused < 0 {
+            plugin.fail("this QEMU has no run state `paused`");
+            return;
+        }
+        (qemu.set_run_state)(paused);
+        let cpu = plugin.cpu.load(Ordering::Acquire);
+        plugin.request_end(cpu, End::TripleFault);
+        (qemu.vm_start)();
+    }
+}

@@ -1,0 +1,126 @@
+//! The files that are shared with QEMU: guest memory and the control file.
+//!
+//! The other side writes to them at will, so nothing here ever makes a reference to their content, except to
+//! the atomics of the control structure: bytes are copied out or in, within bounds.
+#![expect(unsafe_code, reason = "copies bytes out of and into memory that another process writes")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::ptr;
+
+use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, FILE_LEN};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, fallocate};
+use zerocopy::FromBytes;
+
+/// Makes a file of `len` zero bytes for which there is room, and maps it.
+fn create(path: &Path, len: usize) -> io::Result<(File, MmapRaw)> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    // Without this a full file system would show itself as SIGBUS, at some later access.
+    fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
+    let map = MmapOptions::new().len(len).map_raw(&file)?;
+    Ok((file, map))
+}
+
+/// Guest memory. Addresses are offsets in it, which are the machine's physical addresses.
+#[derive(Debug)]
+pub(super) struct GuestMemory {
+    map: MmapRaw,
+}
+
+impl GuestMemory {
+    /// Makes the file and maps it.
+    ///
+    /// # Errors
+    /// If there is no room, or the file cannot be made.
+    pub(super) fn create(path: &Path, len: usize) -> io::Result<Self> {
+        let (_, map) = create(path, len)?;
+        Ok(Self { map })
+    }
+
+    /// Bytes of guest memory.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Copies bytes out. False, and nothing is copied, where the range is not in memory.
+    #[must_use]
+    pub(super) fn read(&self, at: usize, to: &mut [u8]) -> bool {
+        let inside = at.checked_add(to.len()).is_some_and(|end| end <= self.map.len());
+        if inside {
+            // SAFETY: the range lies in the mapping (checked above), which lives as long as `self`; no reference to
+            // it exists. The guest may write at the same time: then the copy holds whatever, which callers expect.
+            unsafe { self.map.as_ptr().add(at).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
+        }
+        inside
+    }
+
+    /// Copies a structure out, if all of it lies in memory.
+    #[must_use]
+    pub(super) fn read_struct<T: FromBytes + zerocopy::IntoBytes>(&self, at: usize) -> Option<T> {
+        let mut value = T::new_zeroed();
+        self.read(at, value.as_mut_bytes()).then_some(value)
+    }
+}
+
+/// The mapped control file.
+#[derive(Debug)]
+pub(super) struct ControlFile {
+    map: MmapRaw,
+}
+
+impl ControlFile {
+    /// Makes the file and maps it.
+    ///
+    /// # Errors
+    /// If there is no room, or the file cannot be made.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let (_, map) = create(path, FILE_LEN)?;
+        Ok(Self { map })
+    }
+
+    /// The control structure.
+    #[must_use]
+    pub(super) fn control(&self) -> &Control {
+        // SAFETY: the mapping is page-aligned, has FILE_LEN bytes, which is more than a `Control`, and lives as long as
+        // `self`. A `Control` consists of atomics, for which every content is valid and concurrent change is sound.
+        unsafe { &*self.map.as_ptr().cast::<Control>() }
+    }
+
+    /// Stages bytes at an offset of the poke data. False where they do not fit.
+    #[must_use]
+    pub(super) fn stage(&self, at: usize, bytes: &[u8]) -> bool {
+        let inside = at.checked_add(bytes.len()).is_some_and(|end| end <= DATA_LEN);
+        if inside {
+            // SAFETY: the range lies in the mapping (checked above); no reference to this part of it exists.
+            unsafe {
+                let to = self.map.as_mut_ptr().add(DATA_OFFSET + at);
+                ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            }
+        }
+        inside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stays_in_bounds() {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = GuestMemory::create(&directory.path().join("ram"), 8192).unwrap();
+        let mut byte = [1];
+        assert!(memory.read(8191, &mut byte));
+        assert_eq!(byte, [0]);
+        assert!(!memory.read(8192, &mut byte));
+        assert!(!memory.read(usize::MAX, &mut byte));
+        assert!(memory.read_struct::<u64>(8184).is_some() && memory.read_struct::<u64>(8185).is_none());
+        let control = ControlFile::create(&directory.path().join("control")).unwrap();
+        assert!(control.stage(DATA_LEN - 1, &[1]));
+        assert!(!control.stage(DATA_LEN, &[1]) && !control.stage(usize::MAX, &[1]));
+        assert_eq!(control.control().answer.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,176 @@
+//! One QEMU process: its command line, its files, its end.
+//!
+//! Everything that it needs lies in a private directory, which goes as soon as QEMU has opened all of it: a fuzzer that is
+//! killed leaves nothing behind.
+#![expect(unsafe_code, reason = "a child must ask to be killed with its parent before it becomes QEMU")]
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tempfile::TempDir;
+
+use super::error::EngineError;
+use super::memory::{ControlFile, GuestMemory};
+use super::qemu::QemuConfig;
+
+/// Bytes of QEMU's messages and of the console that an error shows.
+const TAIL: u64 = 4096;
+
+/// A running QEMU with its shared memory. Dropping it ends QEMU.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) memory: GuestMemory,
+    pub(super) control: ControlFile,
+    child: Child,
+    stderr: File,
+    console: File,
+    directory: Option<TempDir>,
+}
+
+/// Gives an I/O error its place.
+fn at<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) -> EngineError + 'a {
+    move |source| EngineError::WorkDirectory { path: path.to_owned(), what, source }
+}
+
+/// Makes the private directory: in the one that was asked for, or else where memory files are cheap.
+fn make_directory(wanted: Option<&Path>) -> Result<TempDir, EngineError> {
+    let make = |parent: &Path| tempfile::Builder::new().prefix("hyperfuzz-").tempdir_in(parent);
+    match wanted {
+        Some(parent) => make(parent).map_err(at(parent, "the private directory")),
+        None => make(Path::new("/dev/shm")).or_else(|_| {
+            let parent = std::env::temp_dir();
+            make(&parent).map_err(at(&parent, "the private directory"))
+        }),
+    }
+}
+
+/// The end of a file, as text.
+fn tail(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let start = SeekFrom::Start(len.saturating_sub(TAIL));
+    if file.seek(start).and_then(|_| file.take(TAIL).read_to_end(&mut bytes)).is_err() {
+        return "(cannot be read)".into();
+    }
+    String::from_utf8_lossy(&bytes).trim_end().to_owned()
+}
+
+/// What to do about a message of QEMU's.
+fn hint(stderr: &str) -> &'static str {
+    if stderr.contains("API version") {
+        "; this QEMU has another plugin API: use QEMU 7.2"
+    } else if stderr.contains("-plugin")
+        || stderr.contains("plugin load")
+        || stderr.contains("Could not load plugin")
+    {
+        "; this QEMU cannot load the plugin: use a build with plugins, as distributions have it"
+    } else if stderr.contains("Cannot allocate memory") || stderr.contains("No space left") {
+        "; there is not enough memory for the machine"
+    } else {
+        "; `hyperfuzz doctor` says what this machine has"
+    }
+}
+
+/// Says how a process ended.
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "unknown end".into(),
+    }
+}
+
+/// Builds the command line.
+fn command(config: &QemuConfig, directory: &Path) -> Command {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let megabytes = format!("{}M", config.ram_size >> 20);
+    let mut command = Command::new(&config.binary);
+    command
+        .args(["-accel", "tcg,thread=single,tb-size=64", "-nodefaults", "-display", "none", "-no-reboot"])
+        .args(["-action", "reboot=shutdown,shutdown=pause"])
+        .arg("-object")
+        .arg(format!("memory-backend-file,id=ram,size={megabytes},mem-path={},share=on", file("ram")))
+        .args(["-machine", "q35,memory-backend=ram", "-m", &megabytes, "-cpu", "qemu64,+svm,+npt"])
+        .args(["-kernel", &file("kernel"), "-initrd", &file("bundle"), "-append", &config.cmdline])
+        .args(["-debugcon", &format!("file:{}", file("console"))])
+        .args(["-plugin", &format!("file={},control={}", file("plugin.so"), file("control"))]);
+    command
+}
+
+impl Process {
+    /// Writes all files and starts QEMU.
+    ///
+    /// # Errors
+    /// If there is no room, or QEMU cannot be started.
+    pub(super) fn start(config: &QemuConfig) -> Result<Self, EngineError> {
+        let directory = make_directory(config.work_directory.as_deref())?;
+        let path = |name: &str| -> PathBuf { directory.path().join(name) };
+        let write = |name: &str, what, bytes: &[u8]| {
+            let path = path(name);
+            fs::write(&path, bytes).map_err(at(&path, what))
+        };
+        write("kernel", "the hypervisor's image", &config.hypervisor)?;
+        write("bundle", "the bundle", &config.bundle)?;
+        write("plugin.so", "the plugin", &config.plugin)?;
+        let memory =
+            GuestMemory::create(&path("ram"), config.ram_size).map_err(at(&path("ram"), "guest memory"))?;
+        let control =
+            ControlFile::create(&path("control")).map_err(at(&path("control"), "the control file"))?;
+        config.prepare(control.control());
+        let console = File::create_new(path("console")).map_err(at(&path("console"), "the console"))?;
+        drop(console);
+        let console = File::open(path("console")).map_err(at(&path("console"), "the console"))?;
+        let stderr = File::options()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .open(path("stderr"))
+            .map_err(at(&path("stderr"), "QEMU's messages"))?;
+        let for_child = stderr.try_clone().map_err(at(&path("stderr"), "QEMU's messages"))?;
+        let mut command = command(config, directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(for_child);
+        // SAFETY: between fork and exec only one system call is made, which allocates nothing and takes no lock.
+        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
+        let child =
+            command.spawn().map_err(|source| EngineError::Start { binary: config.binary.clone(), source })?;
+        Ok(Self { memory, control, child, stderr, console, directory: Some(directory) })
+    }
+
+    /// The end of the target's console at boot.
+    pub(super) fn console_tail(&mut self) -> String {
+        tail(&mut self.console)
+    }
+
+    /// How QEMU ended, if it did.
+    pub(super) fn ended(&mut self) -> Option<String> {
+        self.child.try_wait().ok().flatten().map(describe)
+    }
+
+    /// The error that says how QEMU ended.
+    pub(super) fn death(&mut self, status: String) -> EngineError {
+        let stderr = tail(&mut self.stderr);
+        EngineError::Died { status, hint: hint(&stderr), stderr, console: self.console_tail() }
+    }
+
+    /// Removes the private directory: QEMU has everything open that it needs.
+    pub(super) fn forget_files(&mut self) {
+        self.directory = None;
+    }
+
+    /// Process number of QEMU.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

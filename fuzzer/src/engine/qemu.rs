@@ -1,0 +1,400 @@
+//! The engine that drives the distribution's QEMU through our plugin.
+//!
+//! One QEMU process runs at a time, on the same core as the thread that uses the engine: handing the machine over is then
+//! two context switches. QEMU may die, stop or hang at any moment; it is then replaced, and the execution is repeated.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use coverage_hypercall::channel::{REQUEST_DATA, REQUEST_RING};
+use coverage_hypercall::harness::{Canary, CmpHeader};
+use coverage_hypercall::program::MAX_LEN;
+use coverage_hypercall::ring::SKIP;
+use hyperfuzz_control::{Control, End, MAGIC, State, VERSION};
+use rustix::thread::{CpuSet, futex, sched_setaffinity};
+
+use super::beacon::Target;
+use super::error::EngineError;
+use super::process::Process;
+use super::results::{Reader, read_canaries, read_crash};
+use super::{Engine, Execution, Outcome, Request};
+
+/// How often an execution is tried on a fresh machine before the program is held responsible.
+const ATTEMPTS: u32 = 3;
+/// How often the host looks whether QEMU still lives while it waits.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Offset of `request_produced` in the channel's header.
+const REQUEST_PRODUCED: usize =
+    core::mem::offset_of!(coverage_hypercall::channel::ChannelHeader, request_produced);
+
+/// What the engine needs to start a machine, as often as necessary.
+#[derive(Clone, Debug)]
+pub struct QemuConfig {
+    /// QEMU: a path, or a name that is looked up in `PATH`.
+    pub binary: PathBuf,
+    /// The hypervisor's ELF image, started by PVH.
+    pub hypervisor: Vec<u8>,
+    /// Its boot module; see [`super::bundle`].
+    pub bundle: Vec<u8>,
+    /// The plugin, a shared object.
+    pub plugin: Vec<u8>,
+    /// The hypervisor's command line: words separated by spaces.
+    pub cmdline: String,
+    /// Bytes of guest memory, a multiple of 1 MiB.
+    pub ram_size: usize,
+    /// Core for the calling thread and QEMU; `None` leaves both where they are.
+    pub core: Option<usize>,
+    /// Translated blocks after which an execution is a hang.
+    pub budget: u64,
+    /// Limit for one execution.
+    pub wall_limit: Duration,
+    /// Limit for the boot.
+    pub boot_limit: Duration,
+    /// Time without any progress after which a machine that is not halted hangs. One that is halted hangs at once.
+    pub stall_limit: Duration,
+    /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
+    pub work_directory: Option<PathBuf>,
+}
+
+impl QemuConfig {
+    /// A configuration with the usual limits.
+    #[must_use]
+    pub fn new(hypervisor: Vec<u8>, bundle: Vec<u8>, plugin: Vec<u8>) -> Self {
+        Self {
+            binary: "qemu-system-x86_64".into(),
+            hypervisor,
+            bundle,
+            plugin,
+            cmdline: String::new(),
+            ram_size: 32 << 20,
+            core: None,
+            budget: 2_000_000,
+            wall_limit: Duration::from_secs(10),
+            boot_limit: Duration::from_secs(30),
+            stall_limit: Duration::from_secs(2),
+            work_directory: None,
+        }
+    }
+
+    /// Fills in what the plugin reads at its start.
+    pub(super) fn prepare(&self, control: &Control) {
+        let stall = u32::try_from(self.stall_limit.as_millis()).unwrap_or(u32::MAX);
+        control.ram_size.store(self.ram_size as u64, Ordering::Relaxed);
+        control.budget.store(self.budget, Ordering::Relaxed);
+        control.stall_ms.store(stall, Ordering::Relaxed);
+        control.version.store(VERSION, Ordering::Relaxed);
+        control.magic.store(MAGIC, Ordering::Release);
+    }
+}
+
+/// What the last execution cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// From the doorbell to the answer, as the host sees it.
+    pub round_trip: Duration,
+    /// The reset before the execution.
+    pub reset: Duration,
+    /// The execution itself.
+    pub run: Duration,
+    /// Pages that the reset brought back.
+    pub dirty_pages: u32,
+    /// Resets of this machine that had to restore devices as well.
+    pub device_resets: u64,
+}
+
+/// Why a wait ended without an answer.
+enum Lost {
+    /// QEMU ended.
+    Died(String),
+    /// The plugin gave up.
+    Failed(String),
+    /// The limit was reached.
+    Late,
+}
+
+/// A machine that stands at its snapshot, or at the end of an execution.
+#[derive(Debug)]
+struct Machine {
+    process: Process,
+    target: Target,
+    /// Number of the last execution.
+    serial: u32,
+}
+
+/// The text of the plugin's error.
+fn plugin_error(control: &Control) -> String {
+    let (text, len) = control.error();
+    String::from_utf8_lossy(&text[..len]).into_owned()
+}
+
+/// Waits until the plugin has answered with this number.
+fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
+    let mut began = None;
+    loop {
+        let control = process.control.control();
+        let answer = control.answer.load(Ordering::Acquire);
+        if State::from_u32(control.state.load(Ordering::Acquire)) == Some(State::Failed) {
+            return Err(Lost::Failed(plugin_error(control)));
+        }
+        if answer == expected {
+            return Ok(());
+        }
+        let slice = futex::Timespec { tv_sec: 0, tv_nsec: SLICE.as_nanos().try_into().unwrap_or(0) };
+        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)).is_ok() {
+            continue;
+        }
+        // Only now, as reading the clock and asking for the child costs something.
+        if control.answer.load(Ordering::Acquire) == expected {
+            continue;
+        }
+        if let Some(status) = process.ended() {
+            return Err(Lost::Died(status));
+        }
+        if began.get_or_insert_with(Instant::now).elapsed() >= limit {
+            return Err(Lost::Late);
+        }
+    }
+}
+
+impl Machine {
+    /// Boots a machine up to its snapshot.
+    fn boot(config: &QemuConfig) -> Result<Self, EngineError> {
+        if let Some(core) = config.core {
+            let mut set = CpuSet::new();
+            if core < CpuSet::MAX_CPU {
+                set.set(core);
+            }
+            // QEMU inherits it.
+            sched_setaffinity(None, &set).map_err(|error| EngineError::System {
+                what: "cannot pin to the core",
+                source: error.into(),
+            })?;
+        }
+        let mut process = Process::start(config)?;
+        match wait(&mut process, 1, config.boot_limit) {
+            Ok(()) => {}
+            Err(Lost::Died(status)) => {
+                let failed = process.control.control().state.load(Ordering::Acquire) == State::Failed as u32;
+                return Err(if failed {
+                    EngineError::Plugin(plugin_error(process.control.control()))
+                } else {
+                    process.death(status)
+                });
+            }
+            Err(Lost::Failed(text)) => return Err(EngineError::Plugin(text)),
+            Err(Lost::Late) => {
+                return Err(EngineError::BootTimeout {
+                    seconds: config.boot_limit.as_secs(),
+                    console: process.console_tail(),
+                });
+            }
+        }
+        process.forget_files();
+        let control = process.control.control();
+        let target = Target::read(&process.memory, control.beacon.load(Ordering::Relaxed))?;
+        control.text_base.store(target.text.base as u64, Ordering::Relaxed);
+        control.text_len.store(target.text.len as u64, Ordering::Relaxed);
+        Ok(Self { process, target, serial: 0 })
+    }
+
+    /// Stages the pokes of a request.
+    fn stage(&self, request: &Request<'_>) -> Result<(), EngineError> {
+        let too_long = || EngineError::ProgramTooLong { len: request.program.len(), max: MAX_LEN };
+        let header = &self.target.header;
+        let placement = REQUEST_RING
+            .place(header.request_produced, header.request_consumed, request.program.len())
+            .map_err(|_| too_long())?;
+        let control = self.process.control.control();
+        let channel = self.target.channel.base;
+        let (mut used, mut count) = (0, 0);
+        let mut poke = |at: usize, parts: &[&[u8]]| {
+            let start = used;
+            for part in parts {
+                if !self.process.control.stage(used, part) {
+                    return Err(too_long());
+                }
+                used += part.len();
+            }
+            let entry = &control.pokes[count];
+            entry.ram_offset.store(at as u64, Ordering::Relaxed);
+            // Both are at most DATA_LEN.
+            entry.data_offset.store(u32::try_from(start).unwrap_or(u32::MAX), Ordering::Relaxed);
+            entry.len.store(u32::try_from(used - start).unwrap_or(u32::MAX), Ordering::Relaxed);
+            count += 1;
+            Ok(())
+        };
+        let data = channel + REQUEST_DATA;
+        if let Some(at) = placement.skip_at {
+            poke(data + at, &[&SKIP.to_le_bytes()])?;
+        }
+        let length = u64::try_from(request.program.len()).unwrap_or(u64::MAX);
+        // The length word and its padding are one little-endian number of eight bytes.
+        poke(data + placement.length_at, &[&length.to_le_bytes(), request.program])?;
+        poke(channel + REQUEST_PRODUCED, &[&placement.produced.to_le_bytes()])?;
+        if let (true, Some(log)) = (request.comparisons, self.target.comparisons) {
+            poke(log.base + core::mem::offset_of!(CmpHeader, enabled), &[&1u32.to_le_bytes()])?;
+        }
+        control.poke_count.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Rings, and waits for the answer.
+    fn run(&mut self, limit: Duration) -> Result<End, Lost> {
+        self.serial = self.serial.wrapping_add(1);
+        let control = self.process.control.control();
+        control.doorbell.store(self.serial, Ordering::Release);
+        // Nobody waits if QEMU is gone, which the wait below notices.
+        let _ = futex::wake(&control.doorbell, futex::Flags::empty(), 1);
+        wait(&mut self.process, self.serial.wrapping_add(1), limit)?;
+        let end = self.process.control.control().end.load(Ordering::Relaxed);
+        End::from_u32(end).ok_or_else(|| Lost::Failed(format!("unknown end {end} of an execution")))
+    }
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct QemuEngine {
+    config: QemuConfig,
+    machine: Option<Machine>,
+    counters: usize,
+    build_id: [u8; 32],
+    restarts: u64,
+    reader: Reader,
+    round_trip: Duration,
+}
+
+impl QemuEngine {
+    /// Boots the first machine. It dies with the calling thread, so the thread that starts the engine should be the one that
+    /// uses it.
+    ///
+    /// # Errors
+    /// If no machine can be had; the error says why and what to do.
+    pub fn start(config: QemuConfig) -> Result<Self, EngineError> {
+        let machine = Machine::boot(&config)?;
+        Ok(Self {
+            counters: machine.target.counters.len,
+            build_id: machine.target.build_id,
+            machine: Some(machine),
+            config,
+            restarts: 0,
+            reader: Reader::default(),
+            round_trip: Duration::ZERO,
+        })
+    }
+
+    /// The machine; boots one if there is none.
+    fn machine(&mut self) -> Result<&mut Machine, EngineError> {
+        let machine = match self.machine.take() {
+            Some(machine) => machine,
+            None => Machine::boot(&self.config)?,
+        };
+        if machine.target.counters.len != self.counters {
+            let problem =
+                format!("{} instead of {} after a restart", machine.target.counters.len, self.counters);
+            return Err(EngineError::Beacon { field: "counters", problem });
+        }
+        Ok(self.machine.insert(machine))
+    }
+
+    /// What the last execution cost.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        let Some(machine) = &self.machine else { return Timing::default() };
+        let control = machine.process.control.control();
+        Timing {
+            round_trip: self.round_trip,
+            reset: Duration::from_nanos(control.reset_ns.load(Ordering::Relaxed)),
+            run: Duration::from_nanos(control.run_ns.load(Ordering::Relaxed)),
+            dirty_pages: control.dirty_pages.load(Ordering::Relaxed),
+            device_resets: control.device_resets.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Process number of QEMU, if it runs: for tests that kill it.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.machine.as_ref().map(|machine| machine.process.id())
+    }
+
+    /// Copies all of guest memory, as the last execution left it.
+    #[must_use]
+    pub fn memory(&self) -> Vec<u8> {
+        let Some(machine) = &self.machine else { return Vec::new() };
+        let mut bytes = vec![0; machine.process.memory.len()];
+        if !machine.process.memory.read(0, &mut bytes) {
+            bytes.clear();
+        }
+        bytes
+    }
+}
+
+impl Engine for QemuEngine {
+    fn counters(&self) -> usize {
+        self.counters
+    }
+
+    fn build_id(&self) -> [u8; 32] {
+        self.build_id
+    }
+
+    fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError> {
+        if request.program.len() > MAX_LEN {
+            return Err(EngineError::ProgramTooLong { len: request.program.len(), max: MAX_LEN });
+        }
+        for _ in 0..ATTEMPTS {
+            let limit = self.config.wall_limit;
+            let machine = self.machine()?;
+            machine.stage(request)?;
+            let began = Instant::now();
+            let end = machine.run(limit);
+            let round_trip = began.elapsed();
+            self.round_trip = round_trip;
+            let outcome = match end {
+                Ok(End::Done) => Outcome::Done,
+                Ok(End::Idle) => Outcome::Idle,
+                Ok(End::Crash) => Outcome::Crash,
+                Ok(End::Hang) => Outcome::Hang,
+                Ok(End::TripleFault) => Outcome::TripleFault,
+                Ok(End::Ready) | Err(Lost::Died(_) | Lost::Failed(_) | Lost::Late) => {
+                    self.machine = None;
+                    self.restarts += 1;
+                    continue;
+                }
+            };
+            let Some(machine) = &self.machine else { continue };
+            let (memory, target) = (&machine.process.memory, &machine.target);
+            self.reader.read(memory, target, request.comparisons, execution);
+            if outcome == Outcome::Hang {
+                execution.counters.fill(0);
+            }
+            if outcome == Outcome::Crash {
+                execution.crash = read_crash(memory, target);
+            }
+            execution.outcome = outcome;
+            execution.blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
+            return Ok(());
+        }
+        let counters = self.counters;
+        *execution =
+            Execution { outcome: Outcome::Timeout, counters: vec![0; counters], ..Execution::default() };
+        Ok(())
+    }
+
+    fn reboot(&mut self) -> Result<(), EngineError> {
+        self.machine = None;
+        self.machine().map(|_| ())
+    }
+
+    fn canaries(&self) -> Vec<Canary> {
+        self.machine
+            .as_ref()
+            .map(|machine| read_canaries(&machine.process.memory, &machine.target))
+            .unwrap_or_default()
+    }
+
+    fn restarts(&self) -> u64 {
+        self.restarts
+    }
+}

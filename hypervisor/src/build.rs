@@ -1,0 +1,232 @@
+//! Building domains from the bundle: memory, shared regions, the guest's image and its PVH start info.
+
+use crate::{
+    address::{Gfn, Gpa, Maddr, Mfn, PAGE_SIZE},
+    bundle::{self, BundleError},
+    config::{self, Config, ConfigError, DomainConfig},
+    domain::{Domain, WATCHDOGS},
+    event::EventChannels,
+    hypervisor::{Hypervisor, Region},
+    mem::{
+        Memory,
+        frames::Owner,
+        p2m::{Kind, Mapping, P2m},
+    },
+    schedule::{State, Vcpu},
+};
+use alloc::{string::String, vec, vec::Vec};
+use core::fmt;
+use coverage_hypercall::coverage::DomainCoverage;
+use elf::{ElfBytes, abi, endian::LittleEndian, note::Note};
+use xen_abi::{
+    DomId, elfnote,
+    memory::{E820_RAM, E820_RESERVED, E820Entry},
+    start_info::{MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, StartInfo, VERSION},
+};
+use zerocopy::IntoBytes;
+
+/// Why the domains could not be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// The boot module.
+    Bundle(BundleError),
+    /// The configuration is not UTF-8.
+    Encoding,
+    /// The configuration.
+    Config(ConfigError),
+    /// The guest's image is no little-endian 64-bit ELF file, or damaged.
+    Elf,
+    /// The guest's image has no PVH entry note.
+    NoEntry,
+    /// A part of the guest's image lies outside the memory of the domain.
+    DoesNotFit {
+        /// Where that part begins.
+        at: Gpa,
+    },
+    /// The machine has too little memory.
+    OutOfMemory,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bundle(error) => error.fmt(f),
+            Self::Encoding => f.write_str("domains.conf is not UTF-8"),
+            Self::Config(error) => error.fmt(f),
+            Self::Elf => f.write_str("agent.elf is no valid 64-bit ELF file"),
+            Self::NoEntry => f.write_str("agent.elf has no PVH entry note (Xen, type 18)"),
+            Self::DoesNotFit { at } => {
+                write!(f, "agent.elf: the part at {:#x} does not fit into the domain's memory", at.0)
+            }
+            Self::OutOfMemory => f.write_str("the machine has too little memory for these domains"),
+        }
+    }
+}
+
+impl From<BundleError> for BuildError {
+    fn from(error: BundleError) -> Self {
+        Self::Bundle(error)
+    }
+}
+
+/// What is to be loaded: guest-physical address, content.
+struct Image<'a> {
+    entry: u32,
+    segments: Vec<(Gpa, &'a [u8])>,
+}
+
+impl<'a> Image<'a> {
+    fn parse(file: &'a [u8]) -> Result<Self, BuildError> {
+        let bad = |_| BuildError::Elf;
+        let parsed = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(bad)?;
+        if parsed.ehdr.class != elf::file::Class::ELF64 {
+            return Err(BuildError::Elf);
+        }
+        let mut image = Self { entry: 0, segments: Vec::new() };
+        for header in parsed.segments().ok_or(BuildError::Elf)? {
+            match header.p_type {
+                abi::PT_LOAD => {
+                    let data = parsed.segment_data(&header).map_err(bad)?;
+                    image.segments.push((Gpa(header.p_paddr), data));
+                }
+                abi::PT_NOTE => {
+                    for note in parsed.segment_data_as_notes(&header).map_err(bad)? {
+                        if let Note::Unknown(note) = note
+                            && note.n_type == u64::from(elfnote::PHYS32_ENTRY)
+                            && elfnote::NAME.starts_with(note.name)
+                            && let Some(entry) = note.desc.first_chunk::<4>()
+                        {
+                            image.entry = u32::from_le_bytes(*entry);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        if image.entry == 0 { Err(BuildError::NoEntry) } else { Ok(image) }
+    }
+}
+
+/// Copies to guest-physical memory that is mapped.
+fn load(memory: &mut Memory, p2m: &P2m, at: Gpa, data: &[u8]) -> Result<(), BuildError> {
+    let mut done = 0;
+    while done < data.len() {
+        let to = Gpa(at.0.checked_add(done as u64).ok_or(BuildError::DoesNotFit { at })?);
+        let len = (data.len() - done).min((PAGE_SIZE - to.offset()) as usize);
+        let mapping = p2m.lookup(memory, to.frame()).ok_or(BuildError::DoesNotFit { at })?;
+        memory.machine.write(Maddr(mapping.mfn.address().0 + to.offset()), &data[done..done + len]);
+        done += len;
+    }
+    Ok(())
+}
+
+impl Hypervisor {
+    /// Builds all domains of the bundle: the files `domains.conf` and `agent.elf`.
+    ///
+    /// # Errors
+    /// [`BuildError`]; the hypervisor is of no use then.
+    pub fn build(&mut self, bundle: &[u8]) -> Result<(), BuildError> {
+        let text = bundle::find(bundle, "domains.conf")?;
+        let text = core::str::from_utf8(text).map_err(|_| BuildError::Encoding)?;
+        let config = config::parse(text).map_err(BuildError::Config)?;
+        let image = Image::parse(bundle::find(bundle, "agent.elf")?)?;
+        for region in &config.shared {
+            let pages = region.size / PAGE_SIZE;
+            let first = self.memory.allocate_row(Owner::Region, pages, 1).ok_or(BuildError::OutOfMemory)?;
+            self.regions.push(Region { name: region.name.clone(), first, len: region.size });
+        }
+        for (index, domain) in config.domains.iter().enumerate() {
+            let domain = self.build_domain(index as DomId + 1, domain, &config, &image)?;
+            self.domains.push(domain);
+        }
+        self.memory.touched.clear();
+        Ok(())
+    }
+
+    fn build_domain(
+        &mut self,
+        id: DomId,
+        wanted: &DomainConfig,
+        config: &Config,
+        image: &Image<'_>,
+    ) -> Result<Domain, BuildError> {
+        let memory = &mut self.memory;
+        let full = || BuildError::OutOfMemory;
+        let mut p2m = P2m::new(memory, id).ok_or_else(full)?;
+        let shared_info = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
+        for gfn in 0..wanted.pages() {
+            let mfn = memory.allocate(Owner::Domain(id)).ok_or_else(full)?;
+            p2m.set(memory, Gfn(gfn), Mapping::ram(mfn)).map_err(|_| BuildError::OutOfMemory)?;
+            memory.set_gfn(mfn, Some(Gfn(gfn)));
+        }
+        let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
+        for (region, place) in self.regions.iter().zip(&config.shared) {
+            if !place.domains.contains(&wanted.name) {
+                continue;
+            }
+            for page in 0..region.len / PAGE_SIZE {
+                let mapping = Mapping { mfn: Mfn(region.first.0 + page), kind: Kind::Region, writable: true };
+                let gfn = Gfn(place.gpa.frame().0 + page);
+                p2m.set(memory, gfn, mapping).map_err(|_| BuildError::OutOfMemory)?;
+            }
+            memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
+        }
+        for (at, data) in &image.segments {
+            load(memory, &p2m, *at, data)?;
+        }
+        let start_info = wanted.last_page().address();
+        let start = start_info_page(start_info, &memory_map, &wanted.cmdline);
+        load(memory, &p2m, start_info, &start)?;
+        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
+            state: if n == 0 { State::Runnable } else { State::Down },
+            resume: None,
+            poll: Vec::new(),
+            ready: false,
+        });
+        Ok(Domain {
+            id,
+            name: wanted.name.clone(),
+            p2m,
+            pages: wanted.pages(),
+            max_pages: wanted.max_pages(),
+            vcpus: vcpus.collect(),
+            events: EventChannels::new(),
+            shared_info,
+            may_cover: wanted.coverage,
+            coverage: DomainCoverage::new(),
+            shutdown: None,
+            shutdown_code: None,
+            watchdogs: [0; WATCHDOGS],
+            memory_map,
+            entry: image.entry,
+            start_info: start_info.0 as u32,
+            console: Vec::new(),
+        })
+    }
+}
+
+/// The start info, its memory map and its command line, as they lie from `at` on. At most a page: the map has an entry
+/// per shared region, and a command line that is too long is cut off.
+fn start_info_page(at: Gpa, map: &[E820Entry], cmdline: &str) -> Vec<u8> {
+    let map_at = at.0 + size_of::<StartInfo>() as u64;
+    let text_at = map_at + (map.len() * size_of::<MemmapEntry>()) as u64;
+    let start = StartInfo {
+        magic: MAGIC,
+        version: VERSION,
+        cmdline_paddr: text_at,
+        memmap_paddr: map_at,
+        memmap_entries: map.len() as u32,
+        ..StartInfo::default()
+    };
+    let mut page: Vec<u8> = start.as_bytes().to_vec();
+    for entry in map {
+        let kind = if entry.kind == E820_RAM { MEMMAP_RAM } else { MEMMAP_RESERVED };
+        let entry = MemmapEntry { addr: entry.addr, size: entry.size, kind, reserved: 0 };
+        page.extend_from_slice(entry.as_bytes());
+    }
+    let text: String = cmdline.chars().filter(char::is_ascii).collect();
+    let room = (PAGE_SIZE as usize).saturating_sub(page.len() + 1);
+    page.extend_from_slice(&text.as_bytes()[..text.len().min(room)]);
+    page.push(0);
+    page
+}

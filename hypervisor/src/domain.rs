@@ -1,0 +1,47 @@
+//! A domain.
+
+use crate::{address::Mfn, event::EventChannels, mem::p2m::P2m, schedule::Vcpu};
+use alloc::{string::String, vec::Vec};
+use coverage_hypercall::coverage::DomainCoverage;
+use xen_abi::{DomId, memory::E820Entry};
+
+/// Watchdog timers of a domain (`NR_DOMAIN_WATCHDOG_TIMERS` of Xen).
+pub(crate) const WATCHDOGS: usize = 2;
+
+/// A domain and what belongs to it.
+pub(crate) struct Domain {
+    /// Its identifier; the first domain is 1.
+    pub id: DomId,
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its physical map.
+    pub p2m: P2m,
+    /// Pages that it owns.
+    pub pages: u64,
+    /// Most pages that it may own.
+    pub max_pages: u64,
+    /// Its virtual processors.
+    pub vcpus: Vec<Vcpu>,
+    /// Its event channels.
+    pub events: EventChannels,
+    /// Its shared-info page.
+    pub shared_info: Mfn,
+    /// It may use the coverage hypercall.
+    pub may_cover: bool,
+    /// Its side of the coverage hypercall.
+    pub coverage: DomainCoverage,
+    /// Why it ended.
+    pub shutdown: Option<u32>,
+    /// What it wants to be reported when it ends.
+    pub shutdown_code: Option<u32>,
+    /// Deadlines of its watchdogs, as system time; 0: not set.
+    pub watchdogs: [u64; WATCHDOGS],
+    /// Its memory map at the start.
+    pub memory_map: Vec<E820Entry>,
+    /// Where it is entered.
+    pub entry: u32,
+    /// Guest-physical address of its start info.
+    pub start_info: u32,
+    /// Console text since the last end of line.
+    pub console: Vec<u8>,
+}

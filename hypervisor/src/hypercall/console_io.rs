@@ -1,0 +1,89 @@
+//! `console_io`: the hypervisor's console.
+//!
+//! Text of a guest is copied in pieces, filtered to what can be printed, and written line by line.
+
+use crate::{address::Gva, hypervisor::Hypervisor, mem::guest::Call};
+use alloc::format;
+use coverage_hypercall::crash::CrashKind;
+use planted_bugs::Bug;
+use xen_abi::{console, errno::Errno};
+
+/// Bytes of a piece.
+const PIECE: usize = 256;
+/// Bytes on the stack behind the piece that nothing may touch: a canary, and room for what runs over it.
+const GUARD: usize = 256;
+/// Bytes of the canary, right behind the piece.
+const CANARY: usize = 8;
+const CANARY_VALUE: [u8; CANARY] = 0x5afe_c0de_d00d_feed_u64.to_le_bytes();
+/// Longest line; longer ones are broken.
+const LINE: usize = 128;
+/// Most bytes of one call: beyond it the rest is dropped, so that a call ends in time.
+const MAX_BYTES: u64 = 4096;
+
+impl Hypervisor {
+    pub(crate) fn console_io(&mut self, call: Call, args: [u64; 6]) -> Result<i64, Errno> {
+        let (count, buffer) = (args[1] as u32, args[2]);
+        match args[0] as u32 {
+            console::WRITE => self.console_write(&call, count, buffer),
+            // Nobody types.
+            console::READ if count > i32::MAX as u32 => Err(Errno::Inval),
+            console::READ => Ok(0),
+            _ => Err(Errno::Nosys),
+        }
+    }
+
+    fn console_write(&mut self, call: &Call, count: u32, buffer: u64) -> Result<i64, Errno> {
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut done = 0;
+        while done < u64::from(count).min(MAX_BYTES) {
+            let left = count - done as u32;
+            let right = (left as usize).min(PIECE);
+            // As a signed number, a huge count is less than the size of a piece.
+            let wrong = (left as i32).min(PIECE as i32) as u32 as usize;
+            let wrong = wrong.min(PIECE + GUARD);
+            let len = self.plants.choose(Bug::CountSign, wrong > PIECE, right as u64, wrong as u64) as usize;
+            let at = buffer.checked_add(done).ok_or(Errno::Fault)?;
+            self.console_piece(call, Gva(at), len)?;
+            done += len as u64;
+        }
+        Ok(0)
+    }
+
+    fn console_piece(&mut self, call: &Call, at: Gva, len: usize) -> Result<(), Errno> {
+        let mut frame = [0; PIECE + GUARD];
+        frame[PIECE..PIECE + CANARY].copy_from_slice(&CANARY_VALUE);
+        let copied = self.read_guest(call, at, &mut frame[..len]);
+        if frame[PIECE..PIECE + CANARY] != CANARY_VALUE && self.options.oracles {
+            self.violation(CrashKind::StackCanary, "console_io overran its buffer");
+        }
+        copied?;
+        self.console_text(call, &frame[..len.min(PIECE)]);
+        Ok(())
+    }
+
+    fn console_text(&mut self, call: &Call, text: &[u8]) {
+        let id = call.caller.domain;
+        for &byte in text {
+            let Some(domain) = self.domain_mut(id) else { return };
+            match byte {
+                b'\n' => {}
+                b' '..=b'~' | b'\t' => domain.console.push(byte),
+                _ => continue,
+            }
+            if byte == b'\n' || domain.console.len() == LINE {
+                let line = core::mem::take(&mut domain.console);
+                let name = domain.name.clone();
+                self.log(&format!("({name}) "));
+                self.memory.machine.console(&line);
+                self.log("\n");
+            }
+        }
+    }
+
+    /// Writes to the hypervisor's console.
+    pub(crate) fn log(&mut self, text: &str) {
+        self.memory.machine.console(text.as_bytes());
+    }
+}

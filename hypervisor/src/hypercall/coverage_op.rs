@@ -1,0 +1,119 @@
+//! `coverage_op`: the coverage hypercall. Its rules are in `coverage-hypercall`; here is what they need of a vCPU.
+
+use crate::{
+    address::{Gfn, Gva},
+    hypervisor::Hypervisor,
+    mem::{
+        Memory,
+        guest::{self, Call},
+        p2m::{GFN_LIMIT, Kind, Mapping, P2m},
+    },
+};
+use coverage_hypercall::{
+    coverage::{self, Caller, Errno as CoverageErrno, Fault, Mapped},
+    crash::CrashKind,
+};
+use planted_bugs::Bug;
+use xen_abi::errno::Errno;
+
+/// The calling vCPU.
+struct CoverageCaller<'a> {
+    call: Call,
+    memory: &'a mut Memory,
+    p2m: &'a mut P2m,
+    may_cover: bool,
+    /// The domain holds the right, whatever was looked up earlier.
+    held: bool,
+    oracles: bool,
+    released: bool,
+}
+
+impl CoverageCaller<'_> {
+    /// The body of an operation runs: the right to it must be held now.
+    fn assert_privilege(&mut self) {
+        if self.oracles && !self.held {
+            self.memory.machine.report(CrashKind::Privilege, "coverage_op ran without the right to it");
+        }
+    }
+}
+
+impl Caller for CoverageCaller<'_> {
+    fn vcpu(&self) -> u32 {
+        u32::from(self.call.caller.vcpu)
+    }
+
+    fn permitted(&self) -> bool {
+        self.may_cover
+    }
+
+    fn copy_from_guest(&self, addr: u64, out: &mut [u8]) -> Result<(), Fault> {
+        guest::read(self.memory, self.p2m, &self.call, Gva(addr), out).map_err(|_| Fault)
+    }
+
+    fn copy_to_guest(&mut self, addr: u64, data: &[u8]) -> Result<(), Fault> {
+        self.assert_privilege();
+        guest::write(self.memory, self.p2m, &self.call, Gva(addr), data).map_err(|_| Fault)
+    }
+
+    fn map(&mut self, what: Mapped, page: u32, gfn: u64) -> Result<(), CoverageErrno> {
+        self.assert_privilege();
+        let mfn = self.memory.machine.region_frame(what, page).ok_or(CoverageErrno::EINVAL)?;
+        if gfn >= GFN_LIMIT {
+            return Err(CoverageErrno::EINVAL);
+        }
+        if self.p2m.lookup(self.memory, Gfn(gfn)).is_some() {
+            return Err(CoverageErrno::EBUSY);
+        }
+        let mapping = Mapping { mfn, kind: Kind::Instrumentation, writable: false };
+        self.p2m.set(self.memory, Gfn(gfn), mapping).map(drop).map_err(|_| CoverageErrno::EAGAIN)
+    }
+
+    fn unmap(&mut self, what: Mapped, page: u32, gfn: u64) -> Result<(), CoverageErrno> {
+        self.assert_privilege();
+        let there = self.p2m.lookup(self.memory, Gfn(gfn));
+        let wanted = self.memory.machine.region_frame(what, page);
+        match there {
+            Some(mapping) if mapping.kind == Kind::Instrumentation && Some(mapping.mfn) == wanted => {
+                if let Some(old) = self.p2m.clear(self.memory, Gfn(gfn)) {
+                    self.memory.put(old.mfn);
+                }
+                Ok(())
+            }
+            _ => Err(CoverageErrno::ENOENT),
+        }
+    }
+
+    fn release(&mut self) {
+        self.released = true;
+    }
+}
+
+impl Hypervisor {
+    pub(crate) fn coverage_op(&mut self, call: Call, args: [u64; 6]) -> Result<i64, Errno> {
+        let Self { memory, instrumentation, domains, plants, batch, options, .. } = self;
+        let index = usize::from(call.caller.domain).checked_sub(1).ok_or(Errno::Srch)?;
+        let domain = domains.get_mut(index).ok_or(Errno::Srch)?;
+        let held = domain.may_cover && !domain.coverage.released();
+        let batched = batch.is_some();
+        // With the bug, a multicall goes by the right that it found when it began.
+        let stale = plants.choose_bool(Bug::BatchPrivilege, batched && !held, false, batched);
+        let state = match batch {
+            Some(batch) if stale => &mut *batch.coverage,
+            _ => &mut domain.coverage,
+        };
+        let mut caller = CoverageCaller {
+            call,
+            memory,
+            p2m: &mut domain.p2m,
+            may_cover: domain.may_cover,
+            held,
+            oracles: options.oracles,
+            released: false,
+        };
+        let result = coverage::handle(state, &mut **instrumentation, &mut caller, args[0], args[1]);
+        if result >= 0 {
+            caller.assert_privilege();
+        }
+        Ok(result)
+    }
+}

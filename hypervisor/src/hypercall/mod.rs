@@ -1,0 +1,72 @@
+//! Hypercalls: one file per family, and the way to them.
+
+pub(crate) mod console_io;
+pub(crate) mod coverage_op;
+pub(crate) mod event_channel_op;
+pub(crate) mod memory_op;
+pub(crate) mod multicall;
+pub(crate) mod physmap;
+pub(crate) mod sched_op;
+pub(crate) mod xen_version;
+
+use crate::{
+    hypervisor::{Disposition, GuestContext, Hypervisor, VcpuId},
+    mem::guest::Call,
+};
+use coverage_hypercall::{coverage, harness};
+use xen_abi::{DOMID_SELF, DomId, errno::Errno, hypercall};
+
+/// System time that a call takes, in nanoseconds.
+const CALL_TIME: u64 = 1000;
+
+impl Hypervisor {
+    /// Carries out a hypercall.
+    pub fn hypercall(
+        &mut self,
+        caller: VcpuId,
+        number: u64,
+        args: [u64; 6],
+        context: &GuestContext,
+    ) -> Disposition {
+        self.time = self.time.saturating_add(CALL_TIME);
+        self.memory.touched.clear();
+        let call = Call { caller, context: *context };
+        let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
+        let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
+        self.expire_watchdogs();
+        if self.options.oracles {
+            self.check_after_call(number, disposition);
+        }
+        match disposition {
+            Disposition::Return(_) if self.state(caller) == Some(crate::schedule::State::Dead) => {
+                Disposition::Reschedule
+            }
+            other => other,
+        }
+    }
+
+    /// Sends a call to its family.
+    pub(crate) fn dispatch(&mut self, call: Call, number: u64, args: [u64; 6]) -> Result<Disposition, Errno> {
+        match number {
+            hypercall::MEMORY_OP => self.memory_op(call, args).map(Disposition::Return),
+            hypercall::MULTICALL => self.multicall(call, args),
+            hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
+            hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
+            hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
+            harness::HARNESS_OP => self.harness_op(call, args),
+            coverage::COVERAGE_OP => self.coverage_op(call, args).map(Disposition::Return),
+            _ => Err(Errno::Nosys),
+        }
+    }
+
+    /// The domain that `id` means, if the caller may act on it: unprivileged domains name only themselves.
+    pub(crate) fn own_domain(&self, call: &Call, id: DomId) -> Result<DomId, Errno> {
+        let target = if id == DOMID_SELF { call.caller.domain } else { id };
+        match self.domain(target) {
+            None => Err(Errno::Srch),
+            Some(_) if target != call.caller.domain => Err(Errno::Perm),
+            Some(_) => Ok(target),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Changes of a domain's physical map: what all memory operations are made of.
+
+use crate::{
+    address::{Gfn, Mfn},
+    hypervisor::Hypervisor,
+    mem::p2m::{Kind, Mapping},
+};
+use planted_bugs::Bug;
+use xen_abi::{DomId, errno::Errno, memory};
+
+impl Hypervisor {
+    /// What is mapped at a frame.
+    pub(crate) fn lookup(&self, id: DomId, gfn: Gfn) -> Option<Mapping> {
+        self.domain(id)?.p2m.lookup(&self.memory, gfn)
+    }
+
+    /// Static regions stay where the configuration put them.
+    fn assert_not_static(&self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
+        match self.lookup(id, gfn) {
+            Some(mapping) if mapping.kind == Kind::Region => Err(Errno::Inval),
+            _ => Ok(()),
+        }
+    }
+
+    /// Maps a frame. Memory that was mapped there stays with the domain, without a place.
+    pub(crate) fn add_page(&mut self, id: DomId, gfn: Gfn, mapping: Mapping) -> Result<(), Errno> {
+        self.assert_not_static(id, gfn)?;
+        let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
+        let old = p2m.set(memory, gfn, mapping)?;
+        if let Some(old) = old {
+            memory.set_gfn(old.mfn, None);
+            memory.put(old.mfn);
+        }
+        memory.set_gfn(mapping.mfn, Some(gfn));
+        Ok(())
+    }
+
+    /// Unmaps a frame; memory stays with the domain, without a place.
+    pub(crate) fn unmap_page(&mut self, id: DomId, gfn: Gfn) -> Result<Mapping, Errno> {
+        self.assert_not_static(id, gfn)?;
+        let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
+        let old = p2m.clear(memory, gfn).ok_or(Errno::Noent)?;
+        memory.set_gfn(old.mfn, None);
+        memory.put(old.mfn);
+        Ok(old)
+    }
+
+    /// Unmaps a frame of the domain's memory and takes the memory away from it.
+    pub(crate) fn remove_page(&mut self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
+        if self.lookup(id, gfn).ok_or(Errno::Noent)?.kind != Kind::Ram {
+            return Err(Errno::Inval);
+        }
+        let old = self.unmap_page(id, gfn)?;
+        self.give_back(id, old.mfn);
+        Ok(())
+    }
+
+    /// Takes a frame of memory away from a domain that has it mapped nowhere.
+    pub(crate) fn give_back(&mut self, id: DomId, mfn: Mfn) {
+        self.memory.put(mfn);
+        if let Some(domain) = self.domain_mut(id) {
+            domain.pages = domain.pages.saturating_sub(1);
+        }
+    }
+
+    /// Lets page `idx` of a space appear at `gfn`.
+    pub(crate) fn map_space(&mut self, id: DomId, space: u32, idx: u64, gfn: Gfn) -> Result<(), Errno> {
+        let mapping = match space {
+            memory::MAPSPACE_SHARED_INFO if idx == 0 => {
+                let mfn = self.domain(id).ok_or(Errno::Srch)?.shared_info;
+                Mapping { mfn, kind: Kind::SharedInfo, writable: true }
+            }
+            memory::MAPSPACE_GMFN | memory::MAPSPACE_GMFN_RANGE => match self.lookup(id, Gfn(idx)) {
+                Some(mapping) if mapping.kind == Kind::Ram => mapping,
+                _ => return Err(Errno::Inval),
+            },
+            _ => return Err(Errno::Inval),
+        };
+        let old = self.memory.frames.gfn(mapping.mfn);
+        if old == Some(gfn) {
+            return Ok(());
+        }
+        let previous = self.lookup(id, gfn);
+        self.add_page(id, gfn, mapping)?;
+        if let Some(previous) = previous
+            && previous.kind == Kind::Ram
+            && previous.mfn != mapping.mfn
+        {
+            self.give_back(id, previous.mfn);
+        }
+        // With the bug, the old place is taken for the new one, and stays mapped.
+        let place = old.map_or(gfn.0, |old| old.0);
+        let place = self.plants.choose(Bug::M2pDesync, place != gfn.0, place, gfn.0);
+        if place != gfn.0 {
+            let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
+            if let Some(left) = p2m.clear(memory, Gfn(place)) {
+                memory.put(left.mfn);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! `sched_op`: giving the processor up, waiting, ending.
+//!
+//! Time is virtual: a poll with a timeout does not block but lets the time pass at once.
+
+use crate::{
+    address::Maddr,
+    domain::WATCHDOGS,
+    event::{self, Binding},
+    hypervisor::{Disposition, Hypervisor},
+    mem::guest::Call,
+    schedule::State,
+};
+use alloc::vec::Vec;
+use planted_bugs::Bug;
+use xen_abi::{DOMID_SELF, errno::Errno, sched, shared_info};
+
+/// Longest stretch of time that passes at once, in nanoseconds: timers are looked at in between.
+const STRETCH: u64 = 1 << 58;
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+
+impl Hypervisor {
+    pub(crate) fn sched_op(&mut self, call: Call, args: [u64; 6]) -> Result<Disposition, Errno> {
+        let arg = args[1];
+        let done = Disposition::Return(0);
+        match args[0] as u32 {
+            sched::YIELD => Ok(done),
+            sched::BLOCK => Ok(self.block(call.caller)),
+            sched::SHUTDOWN => {
+                let request: sched::Shutdown = self.read_struct(&call, arg)?;
+                if request.reason > sched::SHUTDOWN_MAX {
+                    return Err(Errno::Inval);
+                }
+                self.shut_down(call.caller.domain, request.reason);
+                Ok(Disposition::Reschedule)
+            }
+            sched::POLL => self.poll(&call, arg),
+            sched::REMOTE_SHUTDOWN => {
+                let request: sched::RemoteShutdown = self.read_struct(&call, arg)?;
+                let target = request.domain_id;
+                // Nobody is privileged, and not even a privileged caller may name itself.
+                if target == DOMID_SELF || self.domain(target).is_none() {
+                    return Err(Errno::Srch);
+                }
+                Err(Errno::Perm)
+            }
+            sched::SHUTDOWN_CODE => {
+                let request: sched::Shutdown = self.read_struct(&call, arg)?;
+                if request.reason > sched::SHUTDOWN_MAX {
+                    return Err(Errno::Inval);
+                }
+                if let Some(domain) = self.domain_mut(call.caller.domain) {
+                    domain.shutdown_code = Some(request.reason);
+                }
+                Ok(done)
+            }
+            sched::WATCHDOG => self.watchdog(&call, arg).map(Disposition::Return),
+            sched::PIN_OVERRIDE => {
+                let _request: sched::PinOverride = self.read_struct(&call, arg)?;
+                Err(Errno::Perm)
+            }
+            _ => Err(Errno::Nosys),
+        }
+    }
+
+    fn poll(&mut self, call: &Call, arg: u64) -> Result<Disposition, Errno> {
+        let request: sched::Poll = self.read_struct(call, arg)?;
+        if request.nr_ports > sched::POLL_MAX_PORTS {
+            return Err(Errno::Inval);
+        }
+        let mut ports = Vec::with_capacity(request.nr_ports as usize);
+        for n in 0..u64::from(request.nr_ports) {
+            let at = request.ports.checked_add(n * 4).ok_or(Errno::Fault)?;
+            let port: u32 = self.read_struct(call, at)?;
+            if self.is_polled_pending(call, port)? {
+                return Ok(Disposition::Return(0));
+            }
+            ports.push(port);
+        }
+        if request.timeout != 0 {
+            self.pass_time(request.timeout);
+            return Ok(Disposition::Return(0));
+        }
+        if let Some(vcpu) = self.vcpu_mut(call.caller) {
+            vcpu.state = State::Polling;
+            vcpu.poll = ports;
+        }
+        Ok(Disposition::Reschedule)
+    }
+
+    /// Checks a port of a poll and looks whether an event is pending on it.
+    fn is_polled_pending(&mut self, call: &Call, port: u32) -> Result<bool, Errno> {
+        if port >= event::MAX_PORTS {
+            return Err(Errno::Inval);
+        }
+        let domain = self.domain(call.caller.domain).ok_or(Errno::Srch)?;
+        let (there, page) = (domain.events.has_bucket(port), domain.shared_info);
+        let channel = domain.events.get(port);
+        // With the bug, whether the bucket of the port was ever allocated is not asked.
+        let believed = self.plants.choose_bool(Bug::PollUnalloc, !there, there, true);
+        if !believed {
+            return Err(Errno::Inval);
+        }
+        let Some(channel) = channel else {
+            let slot = u64::from(port % event::BUCKET) * size_of::<event::Channel>() as u64;
+            return Ok(self.memory.machine.wild_read(slot) != 0);
+        };
+        if channel.binding == Binding::Closed {
+            return Err(Errno::Inval);
+        }
+        let word = page.address().0 + shared_info::PENDING as u64 + u64::from(port / 64) * 8;
+        Ok(self.memory.machine.read_u64(Maddr(word)) >> (port % 64) & 1 == 1)
+    }
+
+    /// Lets the time pass until `deadline`.
+    fn pass_time(&mut self, deadline: u64) {
+        while self.time < deadline {
+            let step = (deadline - self.time).min(STRETCH);
+            let right = self.time + step;
+            // With the bug, every stretch is a whole one, and beyond the end of time it begins anew.
+            let wrong = self.time.wrapping_add(STRETCH);
+            let endless = wrong < self.time;
+            self.time = self.plants.choose(Bug::PollHang, endless, right, wrong);
+        }
+    }
+
+    fn watchdog(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
+        let request: sched::Watchdog = self.read_struct(call, arg)?;
+        let now = self.time;
+        let domain = self.domain_mut(call.caller.domain).ok_or(Errno::Srch)?;
+        let deadline = now.saturating_add(u64::from(request.timeout) * SECOND);
+        let id = request.id as usize;
+        match (id, request.timeout) {
+            (0, 0) => Err(Errno::Inval),
+            (0, _) => {
+                let free = domain.watchdogs.iter().position(|at| *at == 0).ok_or(Errno::Nospc)?;
+                domain.watchdogs[free] = deadline;
+                Ok(free as i64 + 1)
+            }
+            (id, _) if id > WATCHDOGS => Err(Errno::Inval),
+            (id, _) if domain.watchdogs[id - 1] == 0 => Err(Errno::Inval),
+            (id, 0) => {
+                domain.watchdogs[id - 1] = 0;
+                Ok(0)
+            }
+            (id, _) => {
+                domain.watchdogs[id - 1] = deadline;
+                Ok(0)
+            }
+        }
+    }
+
+    /// Ends domains whose watchdog has expired.
+    pub(crate) fn expire_watchdogs(&mut self) {
+        for index in 0..self.domains.len() {
+            let domain = &self.domains[index];
+            let late = domain.watchdogs.iter().any(|at| *at != 0 && *at <= self.time);
+            if late && domain.shutdown.is_none() {
+                self.shut_down(domain.id, sched::SHUTDOWN_WATCHDOG);
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The hypervisor as the image sees it.
+
+use crate::{
+    address::{Gpa, Maddr, Mfn},
+    domain::Domain,
+    machine::Machine,
+    mem::{Memory, p2m::P2m},
+    options::Options,
+    schedule::State,
+};
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::ops::Range;
+use coverage_hypercall::{
+    coverage::{self, Instrumentation},
+    crash::CrashKind,
+    harness::Canary,
+};
+use planted_bugs::Plants;
+use xen_abi::DomId;
+
+/// A virtual processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuId {
+    /// Its domain.
+    pub domain: DomId,
+    /// Its number in the domain.
+    pub vcpu: u8,
+}
+
+/// How a guest's addresses are translated before the nested tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagingMode {
+    /// Not at all: 32-bit protected mode without paging.
+    Flat,
+    /// By four-level tables: long mode.
+    Long,
+    /// In a way in which hypercalls cannot be made with buffers.
+    Other,
+}
+
+/// State of the calling vCPU that a hypercall depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestContext {
+    /// CR3.
+    pub cr3: u64,
+    /// Current privilege level, as the guest sees it: 0 for its kernel.
+    pub cpl: u8,
+    /// How its addresses are translated.
+    pub paging: PagingMode,
+}
+
+/// How a vCPU is entered for the first time: PVH, 32-bit protected mode without paging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// First instruction.
+    pub eip: u32,
+    /// Guest-physical address of the start info.
+    pub ebx: u32,
+    /// Root of the nested page tables.
+    pub nested_cr3: Maddr,
+    /// Address-space identifier, never 0.
+    pub asid: u32,
+}
+
+/// What becomes of the caller of a hypercall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The caller goes on with this in rax.
+    Return(i64),
+    /// The caller does not go on now: run [`Hypervisor::vcpu_to_run`].
+    Reschedule,
+    /// All domains are ready: execute the READY marker, then run [`Hypervisor::vcpu_to_run`].
+    Ready,
+    /// The program has ended: execute the DONE marker; should it return, the caller goes on with 0 in rax.
+    Done,
+}
+
+/// Why the hardware could not translate a guest-physical address: EXITINFO1 of a nested page fault
+/// (AMD manual volume 2, section 15.25.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedFault(pub u64);
+
+impl NestedFault {
+    /// The access was a write.
+    pub const fn is_write(self) -> bool {
+        self.0 & 1 << 1 != 0
+    }
+
+    /// It happened while the guest's own page tables were walked.
+    pub const fn in_walk(self) -> bool {
+        self.0 & 1 << 33 != 0
+    }
+}
+
+/// What to do about a nested page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAction {
+    /// The mapping allows the access: run the instruction again.
+    Retry,
+    /// Raise a page fault in the guest, with CR2 the guest-physical address: guests run identity-mapped.
+    InjectPageFault,
+    /// The guest cannot go on: [`Hypervisor::guest_died`].
+    Kill,
+}
+
+/// A static shared region between domains.
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    /// Its name.
+    pub name: String,
+    /// First of its frames.
+    pub first: Mfn,
+    /// Its size in bytes.
+    pub len: u64,
+}
+
+/// All state of the hypervisor.
+pub struct Hypervisor {
+    pub(crate) memory: Memory,
+    pub(crate) instrumentation: Box<dyn Instrumentation>,
+    pub(crate) options: Options,
+    pub(crate) plants: Box<Plants>,
+    pub(crate) domains: Vec<Domain>,
+    pub(crate) regions: Vec<Region>,
+    pub(crate) current: Option<VcpuId>,
+    /// All domains have been ready once.
+    pub(crate) started: bool,
+    /// System time in nanoseconds. Virtual: it advances with calls only.
+    pub(crate) time: u64,
+    /// The current call is part of a multicall.
+    pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
+}
+
+impl Hypervisor {
+    /// A hypervisor without domains. `ram` are the machine frames that it may use.
+    pub fn new(
+        machine: Box<dyn Machine>,
+        instrumentation: Box<dyn Instrumentation>,
+        ram: &[Range<Mfn>],
+        options: Options,
+    ) -> Self {
+        let plants = Box::new(options.plants.clone());
+        Self {
+            memory: Memory::new(machine, ram),
+            instrumentation,
+            options,
+            plants,
+            domains: Vec::new(),
+            regions: Vec::new(),
+            current: None,
+            started: false,
+            time: 0,
+            batch: None,
+        }
+    }
+
+    /// The canaries of the planted bugs. They stay where they are as long as the hypervisor lives.
+    pub fn canaries(&self) -> &[Canary] {
+        self.plants.canaries()
+    }
+
+    /// Where a static shared region lies in the machine: first byte and length.
+    pub fn region(&self, name: &str) -> Option<(Maddr, u64)> {
+        let region = self.regions.iter().find(|region| region.name == name)?;
+        Some((region.first.address(), region.len))
+    }
+
+    /// Number of domains.
+    pub fn domain_count(&self) -> usize {
+        self.domains.len()
+    }
+
+    /// The vCPU that ran last, if any did.
+    pub const fn current(&self) -> Option<VcpuId> {
+        self.current
+    }
+
+    /// How a vCPU is entered for the first time.
+    ///
+    /// # Panics
+    /// If there is no such vCPU: the image passes on what [`Self::vcpu_to_run`] said.
+    pub fn entry(&self, id: VcpuId) -> Entry {
+        let domain = self.domain(id.domain).expect("the vCPU exists");
+        Entry {
+            eip: domain.entry,
+            ebx: domain.start_info,
+            nested_cr3: domain.p2m.root(),
+            asid: u32::from(domain.id),
+        }
+    }
+
+    /// Says what to do about an access that the nested tables refused.
+    pub fn nested_fault(&mut self, caller: VcpuId, at: Gpa, fault: NestedFault) -> FaultAction {
+        let Some(domain) = self.domain(caller.domain) else { return FaultAction::Kill };
+        match domain.p2m.lookup(&self.memory, at.frame()) {
+            Some(mapping) if mapping.writable || !fault.is_write() => FaultAction::Retry,
+            _ if fault.in_walk() => FaultAction::Kill,
+            _ => FaultAction::InjectPageFault,
+        }
+    }
+
+    /// The domain with this identifier.
+    pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
+        self.domains.get(usize::from(id).checked_sub(1)?)
+    }
+
+    /// The domain with this identifier, to be changed.
+    pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
+        self.domains.get_mut(usize::from(id).checked_sub(1)?)
+    }
+
+    /// Memory and the map of a domain, both to be changed.
+    pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
+        let domain = self.domains.get_mut(usize::from(id).checked_sub(1)?)?;
+        Some((&mut self.memory, &mut domain.p2m))
+    }
+
+    /// State of a vCPU.
+    pub(crate) fn state(&self, id: VcpuId) -> Option<State> {
+        Some(self.domain(id.domain)?.vcpus.get(usize::from(id.vcpu))?.state)
+    }
+
+    /// Leaves a crash record: an oracle was violated.
+    pub(crate) fn violation(&mut self, kind: CrashKind, message: &str) -> ! {
+        self.memory.machine.report(kind, message)
+    }
+
+    /// Makes `to` the running vCPU and takes the recording of coverage along.
+    pub(crate) fn switch_to(&mut self, to: VcpuId) {
+        let recording = |hypervisor: &Self, id: Option<VcpuId>| {
+            id.and_then(|id| hypervisor.domain(id.domain).map(|d| d.coverage.vcpu(u32::from(id.vcpu))))
+                .unwrap_or_default()
+        };
+        let (from, next) = (recording(self, self.current), recording(self, Some(to)));
+        coverage::switch(from, next, &mut *self.instrumentation);
+        self.current = Some(to);
+    }
+}

@@ -1,0 +1,73 @@
+//! The parts of the image, in the order in which they matter at boot.
+
+mod arch;
+mod beacon;
+mod boot;
+mod console;
+mod crash;
+mod global;
+mod heap;
+mod layout;
+mod machine;
+#[cfg(not(target_os = "none"))]
+mod runtime;
+mod selftest;
+mod stack;
+mod svm;
+
+use alloc::{boxed::Box, vec::Vec};
+use core::ops::Range;
+
+use coverage_hypercall::harness::{Canary, Region};
+use coverage_rt::SanitizerCoverage;
+use hypervisor::{
+    Hypervisor, Options,
+    address::{Maddr, Mfn},
+};
+
+use boot::BootInfo;
+use console::println;
+use machine::RealMachine;
+
+/// The hypervisor's life, from the first Rust on.
+fn main(start_info: u32) -> ! {
+    arch::install_descriptor_tables();
+    arch::require_features();
+    let boot = BootInfo::read(start_info);
+    arch::paging::install(&boot.ram);
+    println!("hyperfuzz reference hypervisor: {} KiB of RAM", boot.ram_bytes() / 1024);
+
+    let (test, line) = selftest::split(&boot.command_line);
+    if let Some(test) = test {
+        test.run();
+    }
+    let options = Options::parse(&line).unwrap_or_else(|what| panic!("{what}"));
+    let verbose = options.verbose;
+    let instrumentation = SanitizerCoverage::new(beacon::build_id());
+    let mut hypervisor =
+        Hypervisor::new(Box::new(RealMachine), Box::new(instrumentation), &frames(&boot.free), options);
+    if let Err(what) = hypervisor.build(boot.bundle) {
+        panic!("building the domains: {what}");
+    }
+    let beacon = publish(&hypervisor);
+    svm::Runner::new(hypervisor, beacon, verbose).run()
+}
+
+/// Ranges of bytes as ranges of frames.
+fn frames(ranges: &[Range<u64>]) -> Vec<Range<Mfn>> {
+    ranges.iter().map(|range| Maddr(range.start).frame()..Maddr(range.end).frame()).collect()
+}
+
+/// Tells the host where everything is. The canaries stay where they are when the hypervisor moves.
+fn publish(hypervisor: &Hypervisor) -> x86_64::PhysAddr {
+    let channel = hypervisor
+        .region("channel")
+        .map(|(at, len)| Region { base: at.0, len })
+        .expect("domains.conf has no shared region `channel`");
+    let canaries: &[Canary] = hypervisor.canaries();
+    let canaries = Region {
+        base: layout::direct_to_phys(canaries.as_ptr() as u64).as_u64(),
+        len: size_of_val(canaries) as u64,
+    };
+    beacon::publish(hypervisor.domain_count() as u32, channel, canaries)
+}

@@ -1,0 +1,259 @@
+//! One virtual processor: its VMCB and what VMRUN does not switch.
+
+use alloc::boxed::Box;
+
+use hypervisor::{Entry, GuestContext, PagingMode};
+use zerocopy::FromZeros;
+
+use super::{
+    exit::VmExit,
+    permissions,
+    vmcb::{self, Segment, Vmcb, intercept_1, intercept_2},
+    world::{self, FpuState, Registers},
+};
+
+const CR0_PE: u64 = 1 << 0;
+const CR0_ET: u64 = 1 << 4;
+const CR0_PG: u64 = 1 << 31;
+const CR4_PAE: u64 = 1 << 5;
+const EFER_SCE: u64 = 1 << 0;
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+const EFER_NXE: u64 = 1 << 11;
+/// Attribute bit of a code segment: 64-bit.
+const ATTRIBUTE_LONG: u16 = 1 << 9;
+/// Page attribute table after reset (AMD APM volume 2, section 7.8.2).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// RFLAGS after reset: the bit that is always set.
+const RFLAGS_RESET: u64 = 1 << 1;
+
+const UD: u64 = 6;
+const GP: u64 = 13;
+const PF: u64 = 14;
+
+/// A general-protection fault is due.
+pub(super) struct Refused;
+
+/// One virtual processor.
+pub(super) struct Vcpu {
+    vmcb: Box<Vmcb>,
+    registers: Registers,
+    fpu: FpuState,
+}
+
+impl Vcpu {
+    /// A vCPU at its domain's PVH entry: 32-bit protected mode, flat segments, paging off, EBX the start info.
+    pub(super) fn new(entry: &Entry) -> Self {
+        let mut vmcb = Box::new(Vmcb::new_zeroed());
+        let control = &mut vmcb.control;
+        control.intercept_dr = vmcb::INTERCEPT_ALL_DR;
+        control.intercept_exceptions = vmcb::INTERCEPT_MACHINE_CHECK;
+        control.intercept_1 = {
+            use intercept_1::{
+                CPUID, FERR_FREEZE, HLT, INIT, INTR, INVD, INVLPGA, IO, MSR, NMI, RDPMC, RSM, SHUTDOWN, SMI,
+                TASK_SWITCH,
+            };
+            INTR | NMI
+                | SMI
+                | INIT
+                | RDPMC
+                | CPUID
+                | RSM
+                | INVD
+                | HLT
+                | INVLPGA
+                | IO
+                | MSR
+                | TASK_SWITCH
+                | FERR_FREEZE
+                | SHUTDOWN
+        };
+        control.intercept_2 = {
+            use intercept_2::{MONITOR, MWAIT, MWAIT_ARMED, SVM_INSTRUCTIONS, WBINVD, XSETBV};
+            SVM_INSTRUCTIONS | WBINVD | MONITOR | MWAIT | MWAIT_ARMED | XSETBV
+        };
+        control.iopm_base = permissions::io().as_u64();
+        control.msrpm_base = permissions::msr().as_u64();
+        control.asid = entry.asid;
+        // The library changes p2ms without telling; QEMU flushes at each world switch anyway.
+        control.tlb_control = vmcb::FLUSH_ALL;
+        control.interrupt_control = vmcb::VIRTUAL_INTERRUPT_MASKING;
+        control.nested_control = vmcb::NESTED_PAGING;
+        control.nested_cr3 = entry.nested_cr3.0;
+
+        let flat = |attributes| Segment { selector: 0, attributes, limit: u32::MAX, base: 0 };
+        let save = &mut vmcb.save;
+        save.cs = flat(0xc9b);
+        for segment in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
+            *segment = flat(0xc93);
+        }
+        save.tr = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
+        save.ldtr = Segment { selector: 0, attributes: 0x82, limit: 0, base: 0 };
+        save.efer = vmcb::EFER_SVME;
+        save.cr0 = CR0_PE | CR0_ET;
+        save.dr6 = 0xffff_0ff0;
+        save.dr7 = 0x400;
+        save.rflags = RFLAGS_RESET;
+        save.pat = PAT_RESET;
+        save.rip = entry.eip.into();
+        Self {
+            vmcb,
+            registers: Registers { rbx: entry.ebx.into(), ..Registers::default() },
+            fpu: FpuState::new(),
+        }
+    }
+
+    /// Runs the guest until it exits.
+    pub(super) fn run(&mut self) -> VmExit {
+        world::enter(&mut self.vmcb, &mut self.registers, &mut self.fpu);
+        self.vmcb.control.event_injection = 0;
+        VmExit::decode(&self.vmcb.control)
+    }
+
+    /// Puts the floating-point state aside because another vCPU will run.
+    pub(super) fn leave_processor(&mut self) {
+        if !world::HOST_USES_SSE {
+            self.fpu.save();
+        }
+    }
+
+    /// The opposite of [`Self::leave_processor`].
+    pub(super) fn take_processor(&self) {
+        if !world::HOST_USES_SSE {
+            self.fpu.restore();
+        }
+    }
+
+    /// Steps over the instruction that caused the exit. Its length is what the opcode alone takes: a guest that puts
+    /// prefixes in front lands inside its own instruction.
+    pub(super) fn skip(&mut self, len: u64) {
+        self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(len);
+    }
+
+    /// Number and arguments of a hypercall, in the registers of the mode that the guest is in: rax, rdi, rsi, rdx, r10, r8, r9 in
+    /// 64-bit code, else eax, ebx, ecx, edx, esi, edi, ebp (Xen's `public/arch-x86/xen-x86_64.h` and `xen-x86_32.h`).
+    pub(super) fn hypercall(&self) -> (u64, [u64; 6]) {
+        let r = &self.registers;
+        if self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0 {
+            (self.vmcb.save.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
+        } else {
+            let low = |register: u64| register & u64::from(u32::MAX);
+            (low(self.vmcb.save.rax), [r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp].map(low))
+        }
+    }
+
+    /// What a hypercall may have to know of the caller.
+    pub(super) fn context(&self) -> GuestContext {
+        let save = &self.vmcb.save;
+        let paging = if save.cr0 & CR0_PG == 0 {
+            PagingMode::Flat
+        } else if save.efer & EFER_LMA != 0 && save.cr4 & CR4_PAE != 0 {
+            PagingMode::Long
+        } else {
+            PagingMode::Other
+        };
+        GuestContext { cr3: save.cr3, cpl: save.cpl, paging }
+    }
+
+    /// Sets the result of a hypercall.
+    pub(super) fn set_result(&mut self, value: i64) {
+        self.vmcb.save.rax = value as u64;
+    }
+
+    /// EAX and ECX: leaf and subleaf of CPUID.
+    pub(super) fn cpuid_leaf(&self) -> (u32, u32) {
+        (self.vmcb.save.rax as u32, self.registers.rcx as u32)
+    }
+
+    /// Sets what CPUID answers: EAX, EBX, ECX, EDX.
+    pub(super) fn set_cpuid(&mut self, [eax, ebx, ecx, edx]: [u32; 4]) {
+        self.vmcb.save.rax = eax.into();
+        self.registers.rbx = ebx.into();
+        self.registers.rcx = ecx.into();
+        self.registers.rdx = edx.into();
+    }
+
+    /// ECX: the register that RDMSR or WRMSR names.
+    pub(super) fn msr(&self) -> u32 {
+        self.registers.rcx as u32
+    }
+
+    /// EDX:EAX: what WRMSR writes.
+    pub(super) fn msr_value(&self) -> u64 {
+        self.registers.rdx << 32 | self.vmcb.save.rax & u64::from(u32::MAX)
+    }
+
+    /// Sets what RDMSR answers.
+    pub(super) fn set_msr_value(&mut self, value: u64) {
+        self.vmcb.save.rax = value & u64::from(u32::MAX);
+        self.registers.rdx = value >> 32;
+    }
+
+    /// EFER as the guest sees it: SVM does not exist for it.
+    pub(super) fn efer(&self) -> u64 {
+        self.vmcb.save.efer & !vmcb::EFER_SVME
+    }
+
+    /// Writes EFER with the checks of the processor (AMD APM volume 2, section 3.1.7).
+    pub(super) fn set_efer(&mut self, value: u64) -> Result<(), Refused> {
+        let save = &mut self.vmcb.save;
+        let changes_mode = (value ^ save.efer) & EFER_LME != 0 && save.cr0 & CR0_PG != 0;
+        if value & !(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE) != 0 || changes_mode {
+            return Err(Refused);
+        }
+        save.efer = value & !EFER_LMA | save.efer & EFER_LMA | vmcb::EFER_SVME;
+        Ok(())
+    }
+
+    /// The page attribute table.
+    pub(super) fn pat(&self) -> u64 {
+        self.vmcb.save.pat
+    }
+
+    /// Writes the page attribute table: types 2 and 3 and those above 7 do not exist.
+    pub(super) fn set_pat(&mut self, value: u64) -> Result<(), Refused> {
+        if value.to_le_bytes().iter().any(|memory_type| matches!(memory_type, 2 | 3 | 8..)) {
+            return Err(Refused);
+        }
+        self.vmcb.save.pat = value;
+        Ok(())
+    }
+
+    /// The exit came while an exception was being delivered to the guest.
+    pub(super) fn was_delivering(&self) -> bool {
+        self.vmcb.control.exit_interrupt_info & 1 << 31 != 0
+    }
+
+    /// Delivers again what the exit interrupted.
+    pub(super) fn redeliver(&mut self) {
+        if self.was_delivering() {
+            self.vmcb.control.event_injection = self.vmcb.control.exit_interrupt_info;
+        }
+    }
+
+    /// Raises an exception at the next entry (AMD APM volume 2, section 15.20).
+    fn inject(&mut self, vector: u64, error: Option<u32>) {
+        const EXCEPTION: u64 = 3 << 8;
+        const ERROR_VALID: u64 = 1 << 11;
+        const VALID: u64 = 1 << 31;
+        let error = error.map_or(0, |code| ERROR_VALID | u64::from(code) << 32);
+        self.vmcb.control.event_injection = vector | EXCEPTION | VALID | error;
+    }
+
+    /// Raises #UD.
+    pub(super) fn inject_undefined(&mut self) {
+        self.inject(UD, None);
+    }
+
+    /// Raises #GP(0).
+    pub(super) fn inject_protection(&mut self) {
+        self.inject(GP, Some(0));
+    }
+
+    /// Raises #PF at an address that is not present.
+    pub(super) fn inject_page_fault(&mut self, address: u64, write: bool) {
+        let user = self.vmcb.save.cpl == 3;
+        self.vmcb.save.cr2 = address;
+        self.inject(PF, Some(u32::from(write) << 1 | u32::from(user) << 2));
+    }
+}

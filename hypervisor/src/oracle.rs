@@ -1,0 +1,79 @@
+//! Oracles: what must hold after each call, whatever the guest asked for. A violation leaves a crash record.
+//!
+//! Only what the call touched is looked at: the log of touched guest frames keeps it cheap.
+
+use crate::{
+    address::Gfn,
+    hypervisor::{Disposition, Hypervisor},
+    mem::{frames::Owner, p2m::Kind},
+};
+use alloc::vec::Vec;
+use coverage_hypercall::crash::CrashKind;
+use xen_abi::{DomId, hypercall};
+
+/// Largest error number that a call may return.
+const MAX_ERRNO: i64 = 111;
+
+impl Hypervisor {
+    /// Looks at everything that the call touched.
+    pub(crate) fn check_after_call(&mut self, number: u64, disposition: Disposition) {
+        let touched: Vec<(DomId, Gfn)> = core::mem::take(&mut self.memory.touched);
+        // Who owns what comes first: a wrong count is only its consequence.
+        for &(domain, gfn) in &touched {
+            self.check_frame(domain, gfn);
+        }
+        for &(domain, gfn) in &touched {
+            self.check_references(domain, gfn);
+        }
+        if self.batch.is_some() {
+            self.violation(CrashKind::LockHeld, "a multicall is still going on after its return");
+        }
+        if let Disposition::Return(value) = disposition {
+            self.check_result(number, value);
+        }
+    }
+
+    /// Physmap and machine-to-physical table agree about a guest frame, and what is mapped belongs to somebody.
+    fn check_frame(&mut self, domain: DomId, gfn: Gfn) {
+        let Some(mapping) = self.lookup(domain, gfn) else { return };
+        let frames = &self.memory.frames;
+        let (owner, place) = (frames.owner(mapping.mfn), frames.gfn(mapping.mfn));
+        match (mapping.kind, owner) {
+            (_, Owner::Free) => self.violation(CrashKind::FreedFrame, "a freed frame is mapped"),
+            (Kind::Ram, Owner::Domain(id)) if id != domain => {
+                self.violation(CrashKind::Isolation, "memory of another domain is mapped");
+            }
+            (Kind::Ram, Owner::Domain(_)) if place != Some(gfn) => {
+                self.violation(CrashKind::M2pIdentity, "m2p does not lead back to where a frame is mapped");
+            }
+            (Kind::Ram, Owner::Domain(_))
+            | (Kind::SharedInfo, Owner::Hypervisor)
+            | (Kind::Region, Owner::Region)
+            | (Kind::Instrumentation, Owner::Reserved) => {}
+            _ => self.violation(CrashKind::Isolation, "a frame is mapped as what it is not"),
+        }
+        if mapping.kind == Kind::Instrumentation && mapping.writable {
+            self.violation(CrashKind::Isolation, "instrumentation is mapped writable");
+        }
+    }
+
+    /// Memory has one reference of its owner and one of its mapping.
+    fn check_references(&mut self, domain: DomId, gfn: Gfn) {
+        let Some(mapping) = self.lookup(domain, gfn) else { return };
+        if mapping.kind == Kind::Ram && self.memory.frames.references(mapping.mfn) != 2 {
+            self.violation(CrashKind::References, "memory has not one reference each of owner and mapping");
+        }
+    }
+
+    /// The value lies in what the family may return.
+    fn check_result(&mut self, number: u64, value: i64) {
+        let most = match number {
+            hypercall::EVENT_CHANNEL_OP | hypercall::MULTICALL | hypercall::CONSOLE_IO => 0,
+            hypercall::SCHED_OP => 2,
+            _ => i64::MAX,
+        };
+        if value < -MAX_ERRNO || value > most {
+            self.violation(CrashKind::ReturnContract, "a call returned what its family never returns");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of the hypervisor through its public interface.
