@@ -153,9 +153,7 @@ fn run<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> Result<Sta
             }
             Status::Returned(value)
         }
-        Err(e) => {
-            Status::Faulted { vector: e.vector, error: e.error, rip: e.rip, address: e.address }
-        }
+        Err(e) => Status::Faulted { vector: e.vector, error: e.error, rip: e.rip, address: e.address },
     })
 }
 
