@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     if env::var_os(wrapper::ACTIVE).is_some() {
         return wrapper::run();
     }
-    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the manifest directory"));
+    let manifest =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the manifest directory"));
     let root = manifest.parent().expect("the package lies in the workspace").to_path_buf();
     for path in [
         "Cargo.toml",

@@ -87,9 +87,8 @@ impl<E: Engine> Driver<E> for Runner<'_> {
         // The program as it was found is saved before anything else is tried with it.
         let original = text::print(&program).into_bytes();
         self.store.add_finding(&bucket, &[("original.hf", original)])?;
-        let (reproduction, _) =
-            verify::confirm(engine, self.classifier, &program, &bucket, verify::REPLAYS)
-                .context("while a finding was being confirmed")?;
+        let (reproduction, _) = verify::confirm(engine, self.classifier, &program, &bucket, verify::REPLAYS)
+            .context("while a finding was being confirmed")?;
         if !reproduction.confirmed() {
             self.live.note(&format!(
                 "not confirmed on a clean boot ({} of {} runs): {bucket}: {}",

@@ -219,7 +219,9 @@ impl Store {
                 continue;
             }
             let Some((number, rest)) = name.split_once('-') else { continue };
-            let (Ok(number), Some(digest)) = (number.parse::<u64>(), rest.strip_suffix(".hf")) else { continue };
+            let (Ok(number), Some(digest)) = (number.parse::<u64>(), rest.strip_suffix(".hf")) else {
+                continue;
+            };
             self.next = self.next.max(number + 1);
             self.entries.insert(digest.to_owned());
         }
@@ -351,8 +353,7 @@ pub fn load_program(path: &Path) -> Result<Program, StoreError> {
     if bytes.starts_with(&wire::MAGIC) {
         return wire::decode(&bytes).map_err(|e| bad(e.to_string()));
     }
-    let source = str::from_utf8(&bytes)
-        .map_err(|_| bad("neither a program in wire form nor text".into()))?;
+    let source = str::from_utf8(&bytes).map_err(|_| bad("neither a program in wire form nor text".into()))?;
     text::parse(source).map_err(|e| bad(e.to_string()))
 }
 
@@ -427,7 +428,9 @@ mod tests {
     #[test]
     fn other_formats_and_garbage_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        for (text, word) in [("{\"format\": 9}", "format 9"), ("garbage", "not a campaign"), ("{}", "no format")] {
+        for (text, word) in
+            [("{\"format\": 9}", "format 9"), ("garbage", "not a campaign"), ("{}", "no format")]
+        {
             fs::write(dir.path().join("campaign.json"), text).unwrap();
             let error = Store::open(dir.path(), description()).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

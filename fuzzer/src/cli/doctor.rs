@@ -91,7 +91,9 @@ pub(super) fn require(qemu: &Path, may_install: bool) -> anyhow::Result<()> {
 /// Installs QEMU with the distribution's package manager.
 fn install() -> anyhow::Result<()> {
     if which("apt-get").is_none() {
-        bail!("--install works with apt-get only; install QEMU 7.2 for x86-64 guests with your package manager");
+        bail!(
+            "--install works with apt-get only; install QEMU 7.2 for x86-64 guests with your package manager"
+        );
     }
     let prefix: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
     let steps: [&[&str]; 2] =

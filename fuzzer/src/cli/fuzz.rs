@@ -108,7 +108,11 @@ pub(super) fn session(
         env!("CARGO_PKG_VERSION"),
         settings.target(),
         &build[..12],
-        if settings.plants().is_empty() { String::new() } else { format!(", planted {}", settings.plants().join(",")) },
+        if settings.plants().is_empty() {
+            String::new()
+        } else {
+            format!(", planted {}", settings.plants().join(","))
+        },
         store.description().seed,
         store.description().sessions,
         initial.len(),

@@ -35,7 +35,9 @@ impl From<Exit> for ExitCode {
 /// Coverage-guided fuzzing of a hypervisor's hypercall interface, inside stock QEMU.
 #[derive(Debug, Parser)]
 #[command(name = "hyperfuzz", version, about, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 nothing found, 1 new finding, 2 only known findings, 3 hyperfuzz itself failed.")]
+#[command(
+    after_help = "Exit codes: 0 nothing found, 1 new finding, 2 only known findings, 3 hyperfuzz itself failed."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -140,9 +140,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(super::Exit::Failed as u8), stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .context("cannot install the handler of Ctrl-C")?;
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(super::Exit::Failed as u8),
+            stop.clone(),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+        .context("cannot install the handler of Ctrl-C")?;
     }
     Ok(stop)
 }

@@ -146,8 +146,7 @@ pub fn run<E: Engine, D: Driver<E>>(
     let verdict = VerdictObserver::new();
     let edges = edge_observer(engine.counters());
     let coverage = MaxMapFeedback::new(&edges);
-    let mut feedback =
-        feedback_and_fast!(VerdictFeedback::new(&verdict, Question::Survived), coverage);
+    let mut feedback = feedback_and_fast!(VerdictFeedback::new(&verdict, Question::Survived), coverage);
     let mut objective = VerdictFeedback::new(&verdict, Question::NewBucket);
     let mut state = StdState::new(
         StdRand::with_seed(plan.seed),
@@ -159,16 +158,10 @@ pub fn run<E: Engine, D: Driver<E>>(
     .map_err(loop_error)?;
     let mut fuzzer = StdFuzzer::new(QueueScheduler::new(), feedback, objective);
     let mut manager = SimpleEventManager::new(NopMonitor::new());
-    let mut executor = EngineExecutor::new(
-        engine,
-        tuple_list!(edges, verdict),
-        classifier,
-        plan.known,
-        plan.limits,
-    );
+    let mut executor =
+        EngineExecutor::new(engine, tuple_list!(edges, verdict), classifier, plan.known, plan.limits);
     let mutator = ProgramMutator::new(interface, plan.max_calls);
-    let mut stages =
-        tuple_list!(ComparisonStage, StdMutationalStage::with_max_iterations(mutator, MUTANTS));
+    let mut stages = tuple_list!(ComparisonStage, StdMutationalStage::with_max_iterations(mutator, MUTANTS));
 
     let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
     let mut initial = plan.initial.into_iter();
@@ -187,9 +180,9 @@ pub fn run<E: Engine, D: Driver<E>>(
             Some(program) => {
                 fuzzer.evaluate_input(&mut state, &mut executor, &mut manager, &program).map(|_| ())
             }
-            None => fuzzer
-                .fuzz_one(&mut stages, &mut executor, &mut state, &mut manager)
-                .map(|_: CorpusId| ()),
+            None => {
+                fuzzer.fuzz_one(&mut stages, &mut executor, &mut state, &mut manager).map(|_: CorpusId| ())
+            }
         };
         // Whatever a broken-off round has found counts too.
         while reported < state.corpus().count() {

@@ -15,8 +15,10 @@ use crate::{
 };
 
 /// Names of the entries of [`CrashRecord::gpr`].
-const REGISTERS: [&str; 16] =
-    ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+const REGISTERS: [&str; 16] = [
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
 
 /// Everything that is stored of a finding.
 #[derive(Clone, Debug, Serialize)]
@@ -135,14 +137,9 @@ pub fn stack(classifier: &Classifier, execution: &Execution) -> Vec<String> {
     let Some(record) = execution.crash.as_deref() else { return Vec::new() };
     bucket::stack(record)
         .flat_map(|address| {
-            classifier
-                .symbols()
-                .frames(address)
-                .into_iter()
-                .enumerate()
-                .map(move |(depth, frame)| {
-                    if depth == 0 { format!("{address:016x} {frame}") } else { format!("{:16} {frame}", "") }
-                })
+            classifier.symbols().frames(address).into_iter().enumerate().map(move |(depth, frame)| {
+                if depth == 0 { format!("{address:016x} {frame}") } else { format!("{:16} {frame}", "") }
+            })
         })
         .collect()
 }
@@ -165,7 +162,8 @@ impl Finding {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "finding     {}", self.bucket)?;
         writeln!(out, "what        {}", self.summary)?;
-        let clean = if self.reproduction.on_clean_boot { "first run on a clean boot" } else { "not on a clean boot" };
+        let clean =
+            if self.reproduction.on_clean_boot { "first run on a clean boot" } else { "not on a clean boot" };
         writeln!(
             out,
             "reproduced  {} of {} runs, {clean}",

@@ -23,8 +23,17 @@ use crate::{
 const DEPTH: usize = 3;
 
 /// Functions that every crash passes through on its way out, or that are not the hypervisor's own.
-const NOISE: &[&str] =
-    &["core::", "alloc::", "compiler_builtins::", "rust_begin_unwind", "rust_panic", "__rust", "memcpy", "memset", "memmove"];
+const NOISE: &[&str] = &[
+    "core::",
+    "alloc::",
+    "compiler_builtins::",
+    "rust_begin_unwind",
+    "rust_panic",
+    "__rust",
+    "memcpy",
+    "memset",
+    "memmove",
+];
 
 /// Parts of the names of functions that report a defect but are not where it is.
 const REPORTERS: &[&str] = &["::crash::", "::oracle::", "::panic", "::report", "::machine::"];
@@ -92,11 +101,7 @@ impl Classifier {
     }
 
     fn function(&self, address: u64) -> String {
-        self.cache
-            .borrow_mut()
-            .entry(address)
-            .or_insert_with(|| self.symbols.function(address))
-            .clone()
+        self.cache.borrow_mut().entry(address).or_insert_with(|| self.symbols.function(address)).clone()
     }
 
     /// The bucket of an execution, or none where the hypervisor behaved.

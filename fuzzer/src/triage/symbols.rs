@@ -90,7 +90,9 @@ fn demangle(symbol: &str) -> String {
 /// Removes the legacy mangling's `::h0123456789abcdef`.
 fn strip_hash(name: &str) -> String {
     match name.rsplit_once("::h") {
-        Some((front, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => front.to_owned(),
+        Some((front, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            front.to_owned()
+        }
         _ => name.to_owned(),
     }
 }
