@@ -7,14 +7,14 @@ use std::mem::offset_of;
 use coverage_hypercall::{
     channel::{ARENA_GPA, ARENA_LEN, CHANNEL_LEN, CHANNEL_MAGIC, ChannelHeader, REQUEST_DATA, SLOTS},
     program::{
-        AGENT_OPS, Insn, MAX_CALLS, MAX_REPORTED, Origin, Reject, Source, Status, WHOLE_PROGRAM, agent_op,
+        AGENT_OPS, Insn, MAX_CALLS, MAX_CAPTURES, MAX_REPORTED, MAX_WATCHES, Origin, Reject, Source, Status,
+        WHOLE_PROGRAM, agent_op,
     },
 };
 use proptest::prelude::*;
 use world::{
     BLOCK, Completed, DIE, ECHO, FAULT, Outcome, Report, SCRIBBLE, STORE, WAKE, channel, program, run,
 };
-use xtf_agent::group::{MAX_CAPTURES, MAX_WATCHES};
 
 use Source::Const;
 use Status::{Rejected, Returned, Skipped};
