@@ -39,7 +39,9 @@ impl ImageTarget {
         if added.is_ok_and(|output| output.status.success()) && is_installed() {
             return Self::Bare;
         }
-        println!("cargo:warning=target {BARE} is not installed and rustup cannot add it: building the images for {HOST}");
+        println!(
+            "cargo:warning=target {BARE} is not installed and rustup cannot add it: building the images for {HOST}"
+        );
         Self::Host
     }
 
@@ -69,8 +71,15 @@ impl ImageTarget {
                 }
                 flags.push("-Cno-redzone=yes".into());
                 flags.extend(
-                    ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=sha1", "-Wl,-z,norelro"]
-                        .map(|arg| format!("-Clink-arg={arg}")),
+                    [
+                        "-nostartfiles",
+                        "-nostdlib",
+                        "-static",
+                        "-no-pie",
+                        "-Wl,--build-id=sha1",
+                        "-Wl,-z,norelro",
+                    ]
+                    .map(|arg| format!("-Clink-arg={arg}")),
                 );
             }
         }

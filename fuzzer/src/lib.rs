@@ -1,1 +1,3 @@
 //! hyperfuzz: coverage-guided fuzzing of a hypervisor's hypercall interface.
+
+pub mod images;
