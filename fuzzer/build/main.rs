@@ -55,6 +55,7 @@ fn build_all(root: &Path) -> Result<(), String> {
         file: "hypervisor-image",
         target: image.triple(),
         flags: image.flags(root, "hypervisor"),
+        strip: false,
     };
     let mut agent_flags = image.flags(root, "agent");
     agent_flags.push(format!("-Clink-arg=-T{}", root.join("xtf-agent/link.ld").display()));
@@ -64,6 +65,7 @@ fn build_all(root: &Path) -> Result<(), String> {
         file: "xtf-agent-image",
         target: image.triple(),
         flags: agent_flags,
+        strip: false,
     };
     let plugin = Artifact {
         package: "hyperfuzz-plugin",
@@ -71,6 +73,7 @@ fn build_all(root: &Path) -> Result<(), String> {
         file: "libhyperfuzz_plugin.so",
         target: &host,
         flags: Vec::new(),
+        strip: true,
     };
     for (variable, artifact) in
         [("HYPERFUZZ_HYPERVISOR", hypervisor), ("HYPERFUZZ_AGENT", agent), ("HYPERFUZZ_PLUGIN", plugin)]
@@ -88,6 +91,8 @@ struct Artifact<'a> {
     file: &'a str,
     target: &'a str,
     flags: Vec<String>,
+    /// Leave line tables out.
+    strip: bool,
 }
 
 impl Artifact<'_> {
@@ -104,6 +109,9 @@ impl Artifact<'_> {
             .arg(&out);
         environment::scrub(&mut command);
         environment::fix_profile(&mut command);
+        if self.strip {
+            command.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+        }
         command
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags.join("\x1f"))
             .env("RUSTC_WRAPPER", env::current_exe().map_err(|e| format!("own path: {e}"))?)

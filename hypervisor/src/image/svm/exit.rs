@@ -18,6 +18,9 @@ mod code {
     pub(super) const SHUTDOWN: u64 = 0x7f;
     pub(super) const VMMCALL: u64 = 0x81;
     pub(super) const WBINVD: u64 = 0x89;
+    /// IRET to XSETBV: all other codes of single instructions lie between them.
+    pub(super) const FIRST_INSTRUCTION: u64 = 0x74;
+    pub(super) const LAST_INSTRUCTION: u64 = 0x8d;
     pub(super) const NESTED_PAGE_FAULT: u64 = 0x400;
     pub(super) const INVALID: u64 = u64::MAX;
 }
@@ -84,7 +87,8 @@ impl VmExit {
             code::INVALID => Self::InvalidState,
             code::INTR | code::NMI => Self::HostEvent,
             code::WRITE_DR0..=code::WRITE_DR15 => Self::WriteDebugRegister,
-            code @ (code::EXCEPTION_0..=code::EXCEPTION_31 | 0x73..=0x8f) => Self::Forbidden { code },
+            code @ (code::EXCEPTION_0..=code::EXCEPTION_31
+            | code::FIRST_INSTRUCTION..=code::LAST_INSTRUCTION) => Self::Forbidden { code },
             code => Self::Unknown { code },
         }
     }
