@@ -127,6 +127,8 @@ pub struct Hypervisor {
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
     pub(crate) time: u64,
+    /// Calls that are being carried out, one in another.
+    pub(crate) depth: u32,
     /// The current call is part of a multicall.
     pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
 }
@@ -150,6 +152,7 @@ impl Hypervisor {
             current: None,
             started: false,
             time: 0,
+            depth: 0,
             batch: None,
         }
     }

@@ -25,8 +25,8 @@ impl Hypervisor {
         for &(domain, gfn) in &touched {
             self.check_references(domain, gfn);
         }
-        if self.batch.is_some() {
-            self.violation(CrashKind::LockHeld, "a multicall is still going on after its return");
+        if self.depth != 0 || self.batch.is_some() {
+            self.violation(CrashKind::LockHeld, "a call is still going on after its return");
         }
         if let Disposition::Return(value) = disposition {
             self.check_result(number, value);

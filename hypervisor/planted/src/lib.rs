@@ -80,7 +80,7 @@ impl Plants {
         self.on |= 1 << bug as u32;
     }
 
-    /// True if the bug is on. For set-up and reports only: code under test uses [`Plants::choose`].
+    /// True if the bug is on. For set-up and reports only: a branch on it would show a fuzzer the switch.
     pub const fn is_planted(&self, bug: Bug) -> bool {
         self.on >> bug as u32 & 1 == 1
     }
@@ -93,7 +93,7 @@ impl Plants {
     /// `right` while the bug is off, `wrong` while it is on; counts the visit, and counts it as triggered if
     /// `condition` holds while the bug is on.
     #[inline(never)]
-    pub fn choose(&mut self, bug: Bug, condition: bool, right: u64, wrong: u64) -> u64 {
+    fn choose(&mut self, bug: Bug, condition: bool, right: u64, wrong: u64) -> u64 {
         let on = black_box(self.on >> bug as u32 & 1);
         let canary = &mut self.canaries[bug as usize];
         canary.reached = canary.reached.wrapping_add(1);
@@ -102,10 +102,56 @@ impl Plants {
         (wrong & mask) | (right & !mask)
     }
 
-    /// [`Plants::choose`] for a condition.
-    #[inline(never)]
-    pub fn choose_bool(&mut self, bug: Bug, condition: bool, right: bool, wrong: bool) -> bool {
+    fn choose_bool(&mut self, bug: Bug, condition: bool, right: bool, wrong: bool) -> bool {
         self.choose(bug, condition, u64::from(right), u64::from(wrong)) != 0
+    }
+}
+
+/// The places that hold a bug. Each is given the right answer and what the wrong one is made of.
+impl Plants {
+    /// Whether the arrays of an exchange lie in the guest's part of the address space, below `end`. With the bug,
+    /// only where the arrays begin is checked, not where the exchange goes on in the second.
+    #[inline(never)]
+    pub fn exchange_in_range(&mut self, right: bool, starts: [u64; 2], done: u64, end: u64) -> bool {
+        let wrong = (starts[0] < end) & (starts[1] < end);
+        let beyond = starts[1].wrapping_add(done.wrapping_mul(8)) >= end;
+        self.choose_bool(Bug::ExchangeOob, wrong & beyond, right, wrong)
+    }
+
+    /// Whether a port can be looked up. With the bug, that its bucket was never allocated is overlooked.
+    #[inline(never)]
+    pub fn port_exists(&mut self, right: bool) -> bool {
+        self.choose_bool(Bug::PollUnalloc, !right, right, true)
+    }
+
+    /// Bytes of the next piece of console text. With the bug, the `left` bytes are compared with the size of a piece as
+    /// signed numbers; what comes of that is cut off at `room`, so that nothing but the canary is hurt.
+    #[inline(never)]
+    pub fn piece_len(&mut self, right: usize, left: u32, piece: usize, room: usize) -> usize {
+        let wrong = ((left as i32).min(piece as i32) as u32 as usize).min(room);
+        self.choose(Bug::CountSign, wrong > piece, right as u64, wrong as u64) as usize
+    }
+
+    /// Whether a call goes by the right that was looked up when its multicall began: never, but for the bug. `now` and
+    /// `then` say whether the right is, and was, held; `batched` whether there is a multicall.
+    #[inline(never)]
+    pub fn use_stale_right(&mut self, batched: bool, then: bool, now: bool) -> bool {
+        let stale = batched & then & !now;
+        self.choose_bool(Bug::BatchPrivilege, stale, false, stale)
+    }
+
+    /// Guest frame where a frame that moves to `new` was mapped. With the bug, the old place is forgotten.
+    #[inline(never)]
+    pub fn old_place(&mut self, old: u64, new: u64) -> u64 {
+        self.choose(Bug::M2pDesync, old != new, old, new)
+    }
+
+    /// The time after the next stretch of at most `stretch`. With the bug, every stretch is a whole one, and beyond the
+    /// end of time it begins anew.
+    #[inline(never)]
+    pub fn next_time(&mut self, right: u64, now: u64, stretch: u64) -> u64 {
+        let wrong = now.wrapping_add(stretch);
+        self.choose(Bug::PollHang, wrong < now, right, wrong)
     }
 }
 

@@ -5,7 +5,6 @@
 use crate::{address::Gva, hypervisor::Hypervisor, mem::guest::Call};
 use alloc::format;
 use coverage_hypercall::crash::CrashKind;
-use planted_bugs::Bug;
 use xen_abi::{console, errno::Errno};
 
 /// Bytes of a piece.
@@ -40,10 +39,7 @@ impl Hypervisor {
         while done < u64::from(count).min(MAX_BYTES) {
             let left = count - done as u32;
             let right = (left as usize).min(PIECE);
-            // As a signed number, a huge count is less than the size of a piece.
-            let wrong = (left as i32).min(PIECE as i32) as u32 as usize;
-            let wrong = wrong.min(PIECE + GUARD);
-            let len = self.plants.choose(Bug::CountSign, wrong > PIECE, right as u64, wrong as u64) as usize;
+            let len = self.plants.piece_len(right, left, PIECE, PIECE + GUARD);
             let at = buffer.checked_add(done).ok_or(Errno::Fault)?;
             self.console_piece(call, Gva(at), len)?;
             done += len as u64;

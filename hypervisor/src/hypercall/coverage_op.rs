@@ -13,7 +13,6 @@ use coverage_hypercall::{
     coverage::{self, Caller, Errno as CoverageErrno, Fault, Mapped},
     crash::CrashKind,
 };
-use planted_bugs::Bug;
 use xen_abi::errno::Errno;
 
 /// The calling vCPU.
@@ -25,7 +24,6 @@ struct CoverageCaller<'a> {
     /// The domain holds the right, whatever was looked up earlier.
     held: bool,
     oracles: bool,
-    released: bool,
 }
 
 impl CoverageCaller<'_> {
@@ -84,7 +82,7 @@ impl Caller for CoverageCaller<'_> {
     }
 
     fn release(&mut self) {
-        self.released = true;
+        // What the domain gave up is kept in its `DomainCoverage`, and asked there.
     }
 }
 
@@ -95,8 +93,8 @@ impl Hypervisor {
         let domain = domains.get_mut(index).ok_or(Errno::Srch)?;
         let held = domain.may_cover && !domain.coverage.released();
         let batched = batch.is_some();
-        // With the bug, a multicall goes by the right that it found when it began.
-        let stale = plants.choose_bool(Bug::BatchPrivilege, batched && !held, false, batched);
+        let then = batch.as_ref().is_some_and(|batch| batch.held);
+        let stale = plants.use_stale_right(batched, then, held);
         let state = match batch {
             Some(batch) if stale => &mut *batch.coverage,
             _ => &mut domain.coverage,
@@ -108,10 +106,10 @@ impl Hypervisor {
             may_cover: domain.may_cover,
             held,
             oracles: options.oracles,
-            released: false,
         };
         let result = coverage::handle(state, &mut **instrumentation, &mut caller, args[0], args[1]);
-        if result >= 0 {
+        // Without the right there is one answer only.
+        if result != CoverageErrno::EPERM.status() {
             caller.assert_privilege();
         }
         Ok(result)

@@ -12,14 +12,13 @@ use crate::{
         p2m::{Kind, Mapping},
     },
 };
-use alloc::vec::Vec;
-use planted_bugs::Bug;
+use alloc::{collections::BTreeSet, vec::Vec};
 use xen_abi::{DomId, errno::Errno, memory};
 
 /// Largest extent of an unprivileged domain (`CONFIG_DOMU_MAX_ORDER` of Xen).
 const MAX_ORDER: u32 = 9;
-/// Most extents that one exchange handles.
-const MAX_EXCHANGE: u64 = 64;
+/// Most pages that one exchange handles; then it ends with `EAGAIN` and says how far it came.
+const MAX_EXCHANGED: u64 = 512;
 /// Most pages that one call maps from a space.
 const MAX_MAPPED: u16 = 512;
 /// Guests keep their buffers below this: the lower half of a 48-bit address space.
@@ -171,10 +170,8 @@ impl Hypervisor {
         let end = |array: u64, count: u64| count.checked_mul(8).and_then(|len| array.checked_add(len));
         let whole = [end(from.extent_start, from.nr_extents), end(to.extent_start, to.nr_extents)];
         let whole = whole.into_iter().all(|end| end.is_some_and(|end| end <= GUEST_END));
-        // With the bug, only where the arrays begin is checked, not where the exchange goes on in them.
-        let begins = from.extent_start < GUEST_END && to.extent_start < GUEST_END;
-        let beyond = to.extent_start.wrapping_add(request.nr_exchanged.wrapping_mul(8)) >= GUEST_END;
-        let there = self.plants.choose_bool(Bug::ExchangeOob, begins && beyond, whole, begins);
+        let starts = [from.extent_start, to.extent_start];
+        let there = self.plants.exchange_in_range(whole, starts, request.nr_exchanged, GUEST_END);
         if !there {
             return Err(Errno::Fault);
         }
@@ -185,7 +182,7 @@ impl Hypervisor {
         let mut result = Ok(0);
         let mut done = first;
         for n in first..chunks {
-            if n - first == MAX_EXCHANGE {
+            if (n - first + 1) << chunk > MAX_EXCHANGED {
                 result = Err(Errno::Again);
                 break;
             }
@@ -211,23 +208,22 @@ impl Hypervisor {
         outputs: u64,
     ) -> Result<(), Errno> {
         let (from, to) = (request.input, request.output);
-        let mut given = Vec::new();
+        let mut given = BTreeSet::new();
         for extent in n * inputs..(n + 1) * inputs {
             let gfn = self.read_word(call, from.extent_start, extent)?;
             for page in 0..1 << from.extent_order {
                 let gfn = Gfn(gfn.checked_add(page).ok_or(Errno::Inval)?);
                 let mapping = self.lookup(id, gfn).ok_or(Errno::Inval)?;
-                if mapping.kind != Kind::Ram || given.contains(&gfn) {
+                if mapping.kind != Kind::Ram || !given.insert(gfn) {
                     return Err(Errno::Inval);
                 }
-                given.push(gfn);
             }
         }
         let mut places = Vec::new();
         for extent in n * outputs..(n + 1) * outputs {
             let at = to.extent_start.wrapping_add(extent.wrapping_mul(8));
             // Where the array leaves the guest's half, only the unchecked write below can tell.
-            places.push(if at < GUEST_END { self.read_struct(call, at)? } else { given[0].0 });
+            places.push(if at < GUEST_END { self.read_struct(call, at)? } else { GUEST_END });
         }
         let size = 1 << to.extent_order;
         let mut taken = Vec::new();

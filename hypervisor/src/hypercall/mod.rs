@@ -47,6 +47,13 @@ impl Hypervisor {
 
     /// Sends a call to its family.
     pub(crate) fn dispatch(&mut self, call: Call, number: u64, args: [u64; 6]) -> Result<Disposition, Errno> {
+        self.depth += 1;
+        let answer = self.carry_out(call, number, args);
+        self.depth -= 1;
+        answer
+    }
+
+    fn carry_out(&mut self, call: Call, number: u64, args: [u64; 6]) -> Result<Disposition, Errno> {
         match number {
             hypercall::MEMORY_OP => self.memory_op(call, args).map(Disposition::Return),
             hypercall::MULTICALL => self.multicall(call, args),

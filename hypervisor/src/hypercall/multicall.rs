@@ -15,6 +15,8 @@ const MAX_ENTRIES: u64 = 512;
 pub(crate) struct Batch {
     /// The right to coverage as it was at the start.
     pub coverage: Box<DomainCoverage>,
+    /// The right was held at the start.
+    pub held: bool,
 }
 
 impl Hypervisor {
@@ -28,7 +30,8 @@ impl Hypervisor {
         }
         let domain = self.domain(call.caller.domain).ok_or(Errno::Srch)?;
         let coverage = Box::new(domain.coverage.clone());
-        self.batch = Some(Batch { coverage });
+        let held = domain.may_cover && !coverage.released();
+        self.batch = Some(Batch { coverage, held });
         let answer = self.entries(&call, list, count);
         self.batch = None;
         answer

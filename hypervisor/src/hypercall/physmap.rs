@@ -5,7 +5,6 @@ use crate::{
     hypervisor::Hypervisor,
     mem::p2m::{Kind, Mapping},
 };
-use planted_bugs::Bug;
 use xen_abi::{DomId, errno::Errno, memory};
 
 impl Hypervisor {
@@ -88,9 +87,8 @@ impl Hypervisor {
         {
             self.give_back(id, previous.mfn);
         }
-        // With the bug, the old place is taken for the new one, and stays mapped.
         let place = old.map_or(gfn.0, |old| old.0);
-        let place = self.plants.choose(Bug::M2pDesync, place != gfn.0, place, gfn.0);
+        let place = self.plants.old_place(place, gfn.0);
         if place != gfn.0 {
             let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
             if let Some(left) = p2m.clear(memory, Gfn(place)) {

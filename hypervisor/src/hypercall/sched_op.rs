@@ -11,7 +11,6 @@ use crate::{
     schedule::State,
 };
 use alloc::vec::Vec;
-use planted_bugs::Bug;
 use xen_abi::{DOMID_SELF, errno::Errno, sched, shared_info};
 
 /// Longest stretch of time that passes at once, in nanoseconds: timers are looked at in between.
@@ -96,9 +95,7 @@ impl Hypervisor {
         let domain = self.domain(call.caller.domain).ok_or(Errno::Srch)?;
         let (there, page) = (domain.events.has_bucket(port), domain.shared_info);
         let channel = domain.events.get(port);
-        // With the bug, whether the bucket of the port was ever allocated is not asked.
-        let believed = self.plants.choose_bool(Bug::PollUnalloc, !there, there, true);
-        if !believed {
+        if !self.plants.port_exists(there) {
             return Err(Errno::Inval);
         }
         let Some(channel) = channel else {
@@ -117,10 +114,7 @@ impl Hypervisor {
         while self.time < deadline {
             let step = (deadline - self.time).min(STRETCH);
             let right = self.time + step;
-            // With the bug, every stretch is a whole one, and beyond the end of time it begins anew.
-            let wrong = self.time.wrapping_add(STRETCH);
-            let endless = wrong < self.time;
-            self.time = self.plants.choose(Bug::PollHang, endless, right, wrong);
+            self.time = self.plants.next_time(right, self.time, STRETCH);
         }
     }
 

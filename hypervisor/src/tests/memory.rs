@@ -243,6 +243,22 @@ fn exchange_says_how_far_it_came() {
 }
 
 #[test]
+fn one_exchange_does_a_bounded_amount_of_work() {
+    let mut world = World::new();
+    world.poke_words(D1, ARRAY, &[GFN; 512]);
+    let mut request = exchange();
+    request.input.nr_extents = 600;
+    request.output = request.input;
+    for page in 0..2 {
+        world.poke_words(D1, ARRAY + page * 0x1000, &[GFN; 512]);
+    }
+    let (value, answer) = op(&mut world, memory::EXCHANGE, request);
+    assert_eq!((value, answer.nr_exchanged), (code(Errno::Again), 512));
+    let (value, answer) = op(&mut world, memory::EXCHANGE, answer);
+    assert_eq!((value, answer.nr_exchanged), (0, 600));
+}
+
+#[test]
 fn exchange_refuses_what_does_not_fit() {
     let mut world = World::new();
     let good = exchange();
