@@ -20,6 +20,10 @@ pub const MAX_LEN: usize = 0x4000;
 pub const MAX_CALLS: u16 = 64;
 /// Most bytes of one output region that a completion reports.
 pub const MAX_REPORTED: usize = 256;
+/// Most regions that one group watches.
+pub const MAX_WATCHES: usize = 16;
+/// Most results that one group keeps.
+pub const MAX_CAPTURES: usize = 16;
 
 /// Calls with numbers from here on are the agent's own operations ([`agent_op`]), not hypercalls.
 pub const AGENT_OPS: u32 = 0x1_0000;
@@ -185,7 +189,7 @@ pub enum Reject {
     Bounds,
     /// A slot that does not exist.
     Slot,
-    /// No call in the group, or more than one.
+    /// Not exactly one call in the group, something other than captures behind it, too many watches or captures.
     Shape,
     /// A width that is not 1, 2, 4 or 8.
     Width,

@@ -6,9 +6,7 @@
 
 use coverage_hypercall::{
     harness::{HARNESS_DONE, HARNESS_OP, HARNESS_READY, HARNESS_SWITCH},
-    program::{
-        Completion, Group, Header, MAGIC, MAX_CALLS, MAX_LEN, Reject, Status, VERSION, WHOLE_PROGRAM,
-    },
+    program::{Completion, Group, Header, MAGIC, MAX_CALLS, MAX_LEN, Reject, Status, VERSION, WHOLE_PROGRAM},
 };
 use xen_abi::errno::Errno;
 
@@ -56,13 +54,7 @@ pub struct Agent {
 impl Agent {
     /// The agent of a vCPU. A domain that does not know its number finds out at the first group of its own.
     pub const fn new(domain: Option<u16>, vcpu: u8) -> Self {
-        Self {
-            domain,
-            vcpu,
-            code: [0; MAX_LEN],
-            scratch: Scratch::new(),
-            completion: [0; MAX_COMPLETION],
-        }
+        Self { domain, vcpu, code: [0; MAX_LEN], scratch: Scratch::new(), completion: [0; MAX_COMPLETION] }
     }
 
     /// Says which domain this is, where that is known.
@@ -139,8 +131,7 @@ impl Agent {
             }
             let last_turn = at.turns_left == 0;
             let code = self.code.get(at.offset as usize..program.len as usize).ok_or(Reject::Malformed)?;
-            let (group, rest) =
-                postcard::take_from_bytes::<Group>(code).map_err(|_| Reject::Malformed)?;
+            let (group, rest) = postcard::take_from_bytes::<Group>(code).map_err(|_| Reject::Malformed)?;
             let insns = rest.get(..usize::from(group.len)).ok_or(Reject::Malformed)?;
             let behind = program.len - (rest.len() - insns.len()) as u32;
             let next = Position { call: at.call + 1, offset: behind, ..at };

@@ -8,15 +8,13 @@ use core::ops::Range;
 
 use coverage_hypercall::{
     channel::{ARENA_LEN, SLOTS},
-    program::{AGENT_OPS, Change, Insn, MAX_REPORTED, Origin, Reject, Source, Status},
+    program::{
+        AGENT_OPS, Change, Insn, MAX_CAPTURES, MAX_REPORTED, MAX_WATCHES, Origin, Reject, Source, Status,
+    },
 };
 
 use crate::{Operation, Platform, channel};
 
-/// Most regions that one group watches.
-pub const MAX_WATCHES: usize = 16;
-/// Most results that one group keeps.
-pub const MAX_CAPTURES: usize = 16;
 /// Bytes that the changes of one group can take: per region at most 5 + 2 for offset and length.
 pub const MAX_CHANGES: usize = MAX_WATCHES * (MAX_REPORTED + 7);
 
@@ -153,9 +151,7 @@ fn run<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> Result<Sta
             }
             Status::Returned(value)
         }
-        Err(e) => {
-            Status::Faulted { vector: e.vector, error: e.error, rip: e.rip, address: e.address }
-        }
+        Err(e) => Status::Faulted { vector: e.vector, error: e.error, rip: e.rip, address: e.address },
     })
 }
 

@@ -143,10 +143,8 @@ pub(crate) fn set_up_tables() {
         (*tss).0[25] = (size_of::<Tss>() as u32) << 16;
         let base = tss.addr() as u64;
         // An available 64-bit TSS (type 9), present.
-        let low = (size_of::<Tss>() as u64 - 1)
-            | (base & 0xff_ffff) << 16
-            | 0x89 << 40
-            | (base >> 24 & 0xff) << 56;
+        let low =
+            (size_of::<Tss>() as u64 - 1) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
         let gdt = &raw mut agent_gdt;
         (*gdt)[3] = low;
         (*gdt)[4] = base >> 32;
@@ -155,7 +153,11 @@ pub(crate) fn set_up_tables() {
             let at = guard::vector_address(n);
             // A 64-bit interrupt gate (type 14) on IST1.
             *gate = [
-                at & 0xffff | u64::from(CODE_SELECTOR) << 16 | 1 << 32 | 0x8e << 40 | (at >> 16 & 0xffff) << 48,
+                at & 0xffff
+                    | u64::from(CODE_SELECTOR) << 16
+                    | 1 << 32
+                    | 0x8e << 40
+                    | (at >> 16 & 0xffff) << 48,
                 at >> 32,
             ];
         }

@@ -83,9 +83,6 @@ global_asm!(
     "pop qword ptr [agent_fault + 16]",
     "mov rax, cr2",
     "mov [agent_fault + 24], rax",
-    // Breakpoints that a program has set would hit the agent next.
-    "xor eax, eax",
-    "mov dr7, rax",
     "cmp qword ptr [agent_guard], 0",
     "je 4f",
     // Return through IRETQ: it ends the blocking of NMIs and loads known segments and flags.
