@@ -1,1 +1,5 @@
-fn main() {}
+//! The `hyperfuzz` command.
+
+fn main() -> std::process::ExitCode {
+    hyperfuzz::cli::main()
+}

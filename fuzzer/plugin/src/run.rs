@@ -171,6 +171,8 @@ impl Plugin {
         let devices = Devices::save(&self.qemu)?;
         let mut machine = self.machine();
         machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu);
+        // What the boot did to the devices is part of the snapshot.
+        PORT_ACCESSES.store(0, Ordering::Relaxed);
         machine.snapshot = Some(Snapshot { cpu: cpu_state, devices });
         Ok(())
     }
@@ -379,12 +381,12 @@ unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
         }
         let blocks = BLOCKS.load(Ordering::Relaxed);
         let control = plugin.control;
-        // When the watchdog looks depends on the host's load, so a run over its budget is a hang however it ended.
-        if matches!(end, End::Done | End::Idle) && blocks > control.budget.load(Ordering::Relaxed) {
-            end = End::Hang;
-        }
         let mut machine = plugin.machine();
         machine.devices_touched |= !matches!(end, End::Done | End::Idle);
+        // When the watchdog looks depends on the host's load, so a run over its budget is a hang however it ended.
+        if blocks > control.budget.load(Ordering::Relaxed) {
+            end = End::Hang;
+        }
         let ran = machine.run_began.map_or(0, |began| nanoseconds(began.elapsed()));
         drop(machine);
         control.blocks.store(blocks, Ordering::Relaxed);

@@ -63,17 +63,18 @@ pub struct CallResult {
 pub struct Execution {
     /// How it ended.
     pub outcome: Outcome,
-    /// The calls in the order in which they returned.
+    /// The calls in the order in which they returned. After a hang, calls at the end may be there or not: it depends on when
+    /// it was noticed.
     pub calls: Vec<CallResult>,
     /// Edge counters of the hypervisor, one byte each. All zero after a hang: they would depend on when it was noticed.
     pub counters: Vec<u8>,
-    /// Comparisons, if they were asked for.
+    /// Comparisons, if they were asked for. None after a hang, for the same reason.
     pub comparisons: Vec<CmpEntry>,
     /// The crash record, if there is a valid one.
     pub crash: Option<Box<CrashRecord>>,
     /// What the hypervisor wrote to its console during the execution.
     pub console: Vec<u8>,
-    /// Translated blocks that were executed: a measure of work that does not depend on the host.
+    /// Translated blocks that were executed, at most the budget: a measure of work that does not depend on the host.
     pub blocks: u64,
     /// True where the agent's completion ring could not be parsed: a corrupted guest, not a defect.
     pub corrupt: bool,

@@ -70,7 +70,7 @@ impl QemuConfig {
             cmdline: String::new(),
             ram_size: 32 << 20,
             core: None,
-            budget: 2_000_000,
+            budget: 400_000,
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
             stall_limit: Duration::from_secs(2),
@@ -366,14 +366,17 @@ impl Engine for QemuEngine {
             let Some(machine) = &self.machine else { continue };
             let (memory, target) = (&machine.process.memory, &machine.target);
             self.reader.read(memory, target, request.comparisons, execution);
+            let blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
             if outcome == Outcome::Hang {
+                // These depend on when the watchdog looked.
                 execution.counters.fill(0);
+                execution.comparisons.clear();
             }
             if outcome == Outcome::Crash {
                 execution.crash = read_crash(memory, target);
             }
             execution.outcome = outcome;
-            execution.blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
+            execution.blocks = blocks.min(self.config.budget);
             return Ok(());
         }
         let counters = self.counters;

@@ -1,0 +1,183 @@
+//! `hyperfuzz bench`: measurements, as ratios of one run.
+
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use serde::Serialize;
+
+use super::{
+    Exit,
+    fuzz::session,
+    options::{CampaignOptions, TargetOptions, duration},
+};
+use crate::{
+    engine::{Engine, Execution, Outcome, Request},
+    interface::interface,
+    program::{Program, generate, lower},
+    report::live::emit,
+    target::Settings,
+};
+
+/// The commands of `hyperfuzz bench`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Executions and hypercalls per second of the engine and of the fuzzer, against the ceiling: the same programs repeated
+    /// inside the guest without host and without reset.
+    Speed(Speed),
+}
+
+/// Arguments of `hyperfuzz bench speed`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Speed {
+    /// Time of each measurement.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10")]
+    time: Duration,
+    /// Calls in each program of the engine's measurement.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=64))]
+    calls: u64,
+    /// Seed of the programs.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Write the result as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Programs that are measured in turn, so that no single one makes the figure.
+const PROGRAMS: usize = 20;
+/// Turns inside the guest for the ceiling.
+const TURNS: u32 = 200;
+/// Rounds; the median of them is reported.
+const ROUNDS: usize = 5;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    target: String,
+    calls_per_program: usize,
+    ceiling_executions_per_second: f64,
+    engine_executions_per_second: f64,
+    engine_calls_per_second: f64,
+    fuzzer_executions_per_second: f64,
+    fuzzer_calls_per_second: f64,
+    fuzzer_calls_per_program: f64,
+    engine_to_ceiling: f64,
+    fuzzer_to_engine: f64,
+}
+
+pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
+    let Command::Speed(args) = command;
+    let settings = args.target.settings()?;
+    let mut engine = settings.start()?;
+    let programs = programs(&mut engine, args)?;
+    let once: Vec<_> = lowered(&programs, 1)?;
+    let many: Vec<_> = lowered(&programs, TURNS)?;
+    let mut execution = Execution::default();
+    // Interleaved, so that a slow moment of the machine hits both sides.
+    let slice = args.time / ROUNDS as u32;
+    let (mut engine_times, mut ceiling_times) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let single = measure(&mut engine, &once, slice, &mut execution)?;
+        let repeated = measure(&mut engine, &many, slice, &mut execution)?;
+        engine_times.push(single);
+        // What the doorbell, the reset and the read-back cost is in both, once: it drops out.
+        ceiling_times.push((repeated - single).max(1e-9) / f64::from(TURNS - 1));
+    }
+    drop(engine);
+    let (engine_time, ceiling_time) = (median(engine_times), median(ceiling_times));
+    let (fuzzer_executions, fuzzer_calls) = fuzzer(&settings, args)?;
+    let report = Report {
+        target: settings.target().to_string(),
+        calls_per_program: args.calls as usize,
+        ceiling_executions_per_second: 1.0 / ceiling_time,
+        engine_executions_per_second: 1.0 / engine_time,
+        engine_calls_per_second: args.calls as f64 / engine_time,
+        fuzzer_executions_per_second: fuzzer_executions,
+        fuzzer_calls_per_second: fuzzer_calls,
+        fuzzer_calls_per_program: fuzzer_calls / fuzzer_executions.max(1e-9),
+        engine_to_ceiling: ceiling_time / engine_time,
+        fuzzer_to_engine: fuzzer_executions * engine_time,
+    };
+    if args.json {
+        emit(&report);
+    } else {
+        println!("target {}, one core, reset before every program\n", report.target);
+        println!("                       programs/s    calls/s   calls/program");
+        let row = |name: &str, rate: f64, calls: f64| {
+            println!("{name:22} {rate:>10.0} {:>10.0} {calls:>15.1}", rate * calls);
+        };
+        row("in-guest ceiling", report.ceiling_executions_per_second, args.calls as f64);
+        row("bare engine", report.engine_executions_per_second, args.calls as f64);
+        row("whole fuzzer", fuzzer_executions, report.fuzzer_calls_per_program);
+        println!("\nengine / ceiling       {:>10.2}", report.engine_to_ceiling);
+        println!("fuzzer / engine        {:>10.2}", report.fuzzer_to_engine);
+        println!("\nMedians of {ROUNDS} rounds; the ratios are of this run, the rates of this machine.");
+    }
+    Ok(Exit::Clean)
+}
+
+/// Generated programs of the wanted length whose calls all come back.
+fn programs(engine: &mut impl Engine, args: &Speed) -> anyhow::Result<Vec<Program>> {
+    let mut rng = Pcg64Mcg::seed_from_u64(args.seed);
+    let mut found = Vec::new();
+    let mut execution = Execution::default();
+    for _ in 0..10_000 {
+        let mut program = generate::program(&mut rng, interface(), args.calls as usize);
+        while program.calls.len() < args.calls as usize {
+            program.calls.extend(generate::call(&mut rng, interface(), &program.calls));
+        }
+        let Ok(lowered) = lower::lower(&program, 1) else { continue };
+        engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution)?;
+        if execution.outcome == Outcome::Done && execution.calls.len() == program.calls.len() {
+            found.push(program);
+            if found.len() == PROGRAMS {
+                return Ok(found);
+            }
+        }
+    }
+    anyhow::bail!("found only {} programs whose calls all return; the target may be broken", found.len())
+}
+
+fn lowered(programs: &[Program], turns: u32) -> anyhow::Result<Vec<Vec<u8>>> {
+    programs.iter().map(|program| Ok(lower::lower(program, turns)?.bytes)).collect()
+}
+
+/// Seconds per execution, each program in turn for about `time`.
+fn measure(
+    engine: &mut impl Engine,
+    programs: &[Vec<u8>],
+    time: Duration,
+    execution: &mut Execution,
+) -> anyhow::Result<f64> {
+    let begin = Instant::now();
+    let mut rounds = 0u32;
+    while rounds == 0 || begin.elapsed() < time {
+        for program in programs {
+            engine.execute(&Request { program, comparisons: false }, execution)?;
+        }
+        rounds += 1;
+    }
+    Ok(begin.elapsed().as_secs_f64() / (f64::from(rounds) * programs.len() as f64))
+}
+
+/// Executions and calls per second of a campaign that starts from the seeds.
+fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(f64, f64)> {
+    let scratch = tempfile::tempdir()?;
+    let options = CampaignOptions {
+        execs: None,
+        corpus: "seeds".into(),
+        until_finding: false,
+        max_calls: args.calls as usize,
+        json: false,
+    };
+    let session = session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options)?;
+    let seconds = session.elapsed().as_secs_f64().max(1e-3);
+    Ok((session.statistics.executions as f64 / seconds, session.statistics.calls as f64 / seconds))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

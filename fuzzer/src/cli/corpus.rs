@@ -1,0 +1,99 @@
+//! `hyperfuzz corpus`: program files without a machine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use super::Exit;
+use crate::{
+    campaign::store::{self, TEXT_EXTENSION, WIRE_EXTENSION},
+    program::{Program, lower, text, validate, wire},
+};
+
+/// The commands of `hyperfuzz corpus`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List the programs of a directory, one per line.
+    List {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Print a program as text.
+    Show {
+        /// The file, text or wire.
+        file: PathBuf,
+    },
+    /// Convert a program; the extension of OUTPUT says into what: .hf text, .hfw wire.
+    Convert {
+        /// The file to read, text or wire.
+        input: PathBuf,
+        /// The file to write; it must not exist.
+        output: PathBuf,
+    },
+    /// Check files or directories: whether they can be read, name what exists, and fit the agent.
+    Validate {
+        /// Files and directories.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::List { dir } => list(dir)?,
+        Command::Show { file } => print!("{}", text::print(&store::load_program(file)?)),
+        Command::Convert { input, output } => convert(input, output)?,
+        Command::Validate { paths } => return check(paths),
+    }
+    Ok(Exit::Clean)
+}
+
+fn list(dir: &Path) -> anyhow::Result<()> {
+    for path in store::program_files(dir)? {
+        let program = store::load_program(&path)?;
+        let names: Vec<_> = program.calls.iter().map(|call| call.op.operation().name).collect();
+        let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        println!("{file}  {:>2} calls  {}", program.calls.len(), names.join(", "));
+    }
+    Ok(())
+}
+
+fn convert(input: &Path, output: &Path) -> anyhow::Result<()> {
+    let program = store::load_program(input)?;
+    let content = match output.extension().and_then(|e| e.to_str()) {
+        Some(TEXT_EXTENSION) => text::print(&program).into_bytes(),
+        Some(WIRE_EXTENSION) => wire::encode(&program)?,
+        _ => bail!("{}: name it .{TEXT_EXTENSION} for text or .{WIRE_EXTENSION} for wire", output.display()),
+    };
+    if output.exists() {
+        bail!("{} exists; it is not overwritten", output.display());
+    }
+    Ok(store::write_atomically(output, &content)?)
+}
+
+fn problem(path: &Path) -> Option<String> {
+    let check = |program: &Program| -> anyhow::Result<()> {
+        validate::validate(program)?;
+        lower::lower(program, 1)?;
+        Ok(())
+    };
+    match store::load_program(path) {
+        Err(error) => Some(error.to_string()),
+        Ok(program) => check(&program).err().map(|error| format!("{}: {error:#}", path.display())),
+    }
+}
+
+fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(store::program_files(path)?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let problems: Vec<_> = files.iter().filter_map(|path| problem(path)).collect();
+    problems.iter().for_each(|problem| println!("{problem}"));
+    println!("{} programs, {} with problems", files.len(), problems.len());
+    Ok(if problems.is_empty() { Exit::Clean } else { Exit::Failed })
+}

@@ -1,0 +1,119 @@
+//! `hyperfuzz doctor`, and the installation of what is missing.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::Exit;
+use crate::{
+    doctor::{self, Check, Verdict},
+    report::live::emit,
+    target::RAM_SIZE,
+};
+
+/// The distribution's package that holds QEMU.
+const PACKAGE: &str = "qemu-system-x86";
+
+/// Arguments of `hyperfuzz doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Install missing packages of the distribution.
+    #[arg(long)]
+    install: bool,
+    /// The QEMU to look at.
+    #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
+    qemu: PathBuf,
+    /// Write the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let mut checks = doctor::examine(&args.qemu, RAM_SIZE);
+    if args.install && doctor::worst(&checks) == Verdict::Missing {
+        install()?;
+        checks = doctor::examine(&args.qemu, RAM_SIZE);
+    }
+    let usable = doctor::worst(&checks) != Verdict::Missing;
+    if args.json {
+        let rows: Vec<_> = checks
+            .iter()
+            .map(|c| json!({ "name": c.name, "verdict": word(c), "found": c.found, "advice": c.advice }))
+            .collect();
+        emit(&json!({ "checks": rows, "usable": usable }));
+    } else {
+        for check in &checks {
+            println!("{:8} {:18} {}", word(check), check.name, check.found);
+            if let Some(advice) = check.advice {
+                println!("{:27} {advice}", "");
+            }
+        }
+        println!("verdict: {}", if usable { "this machine can fuzz" } else { "something is missing" });
+    }
+    Ok(if usable { Exit::Clean } else { Exit::Failed })
+}
+
+fn word(check: &Check) -> &'static str {
+    match check.verdict {
+        Verdict::Good => "ok",
+        Verdict::Poor => "poor",
+        Verdict::Missing => "MISSING",
+    }
+}
+
+/// Makes sure that a machine can be started, installing what is missing if that was asked for.
+///
+/// # Errors
+/// What is missing, and how to get it.
+pub(super) fn require(qemu: &Path, may_install: bool) -> anyhow::Result<()> {
+    let missing = || {
+        let checks = doctor::examine(qemu, RAM_SIZE);
+        checks.into_iter().find(|check| check.verdict == Verdict::Missing)
+    };
+    let Some(first) = missing() else { return Ok(()) };
+    if may_install {
+        install()?;
+        let Some(still) = missing() else { return Ok(()) };
+        bail!("{}: {}; {}", still.name, still.found, still.advice.unwrap_or("see `hyperfuzz doctor`"));
+    }
+    bail!(
+        "{}: {}; {} (--install does it on Debian-like systems; `hyperfuzz doctor` shows everything)",
+        first.name,
+        first.found,
+        first.advice.unwrap_or("no advice")
+    );
+}
+
+/// Installs QEMU with the distribution's package manager.
+fn install() -> anyhow::Result<()> {
+    if which("apt-get").is_none() {
+        bail!(
+            "--install works with apt-get only; install QEMU 7.2 for x86-64 guests with your package manager"
+        );
+    }
+    let prefix: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
+    let steps: [&[&str]; 2] =
+        [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", PACKAGE]];
+    for step in steps {
+        let words: Vec<_> = prefix.iter().chain(step).copied().collect();
+        eprintln!("running: {}", words.join(" "));
+        let output = Command::new(words[0])
+            .args(&words[1..])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .output()
+            .with_context(|| format!("cannot run {}; install the package {PACKAGE} yourself", words[0]))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`{}` failed: {}; install the package {PACKAGE} yourself", words.join(" "), said.trim());
+        }
+    }
+    Ok(())
+}
+
+fn which(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}

@@ -1,0 +1,91 @@
+//! The command line: one file per command, exit codes in one place.
+
+mod bench;
+mod corpus;
+mod doctor;
+mod fuzz;
+mod options;
+mod replay;
+mod smoke;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a command ended, as scripts see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Nothing was found.
+    Clean = 0,
+    /// Something new was found.
+    NewFinding = 1,
+    /// Only what was known before was found again.
+    KnownFindings = 2,
+    /// hyperfuzz itself, or what it was given, failed; the message says what to do.
+    Failed = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Coverage-guided fuzzing of a hypervisor's hypercall interface, inside stock QEMU.
+#[derive(Debug, Parser)]
+#[command(name = "hyperfuzz", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 nothing found, 1 new finding, 2 only known findings, 3 hyperfuzz itself failed."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a campaign in a directory until Ctrl-C, or go on with the one that is there.
+    Fuzz(fuzz::Args),
+    /// Run a short campaign, for continuous integration.
+    Smoke(smoke::Args),
+    /// Run one program on a clean boot and show what each call returned.
+    Replay(replay::Args),
+    /// List, show, convert and check program files.
+    #[command(subcommand)]
+    Corpus(corpus::Command),
+    /// Say what this machine has, what is missing, and what will be used.
+    Doctor(doctor::Args),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+/// Parses the command line, runs the command, and turns errors into a message and an exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no failure. Clap's own code for bad usage, 2, means something
+            // else here.
+            let exit = if error.use_stderr() { Exit::Failed } else { Exit::Clean };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let result = match cli.command {
+        Command::Fuzz(args) => fuzz::run(args),
+        Command::Smoke(args) => smoke::run(args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Corpus(command) => corpus::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(command) => bench::run(&command),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Exit::Failed.into()
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Options that several commands share.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use include_dir::{Dir, include_dir};
+
+use crate::{
+    campaign::store,
+    program::{Program, text},
+    target::{Settings, Target},
+};
+
+/// One well-formed call per sub-operation, as the repository has them.
+static SEEDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../corpora/seeds");
+
+/// What is fuzzed, and with which machine.
+#[derive(Clone, Debug, Args)]
+pub(super) struct TargetOptions {
+    /// What to fuzz.
+    #[arg(long, value_name = "NAME", default_value = "reference-hvm")]
+    pub(super) target: Target,
+    /// Planted bugs to switch on, separated by commas: a test of the fuzzer, not of the hypervisor.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(super) plant: Vec<String>,
+    /// The QEMU to use.
+    #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
+    pub(super) qemu: PathBuf,
+    /// The processor that the fuzzer and its QEMU share; the first that this process may use, if not given.
+    #[arg(long, value_name = "N")]
+    pub(super) core: Option<usize>,
+    /// Install missing packages of the distribution.
+    #[arg(long)]
+    pub(super) install: bool,
+}
+
+impl TargetOptions {
+    /// Checks the machine, installs what is missing if that was asked for, and says what to start.
+    ///
+    /// # Errors
+    /// What is missing, and how to get it.
+    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
+        super::doctor::require(&self.qemu, self.install)?;
+        Settings::new(self.target, &self.plant, &self.qemu, self.core)
+    }
+}
+
+/// How a campaign begins and ends.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CampaignOptions {
+    /// Stop after this many executions.
+    #[arg(long, value_name = "N")]
+    pub(super) execs: Option<u64>,
+    /// What a new campaign starts from: `empty`, `seeds`, or a directory of programs.
+    #[arg(long, value_name = "empty|seeds|DIR", default_value = "seeds")]
+    pub(super) corpus: String,
+    /// Stop at the first confirmed finding.
+    #[arg(long)]
+    pub(super) until_finding: bool,
+    /// Most calls in a generated program.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(super) max_calls: usize,
+    /// Write events as lines of JSON to standard output.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl CampaignOptions {
+    /// The programs that a new campaign starts from.
+    ///
+    /// # Errors
+    /// The first file that cannot be read or understood.
+    pub(super) fn initial(&self) -> anyhow::Result<Vec<Program>> {
+        match self.corpus.as_str() {
+            "empty" => Ok(Vec::new()),
+            "seeds" => seeds(),
+            directory => {
+                let programs = store::load_directory(directory.as_ref())
+                    .context("--corpus takes `empty`, `seeds` or a directory of programs")?;
+                if programs.is_empty() {
+                    bail!("--corpus {directory}: no program there (files *.hf or *.hfw)");
+                }
+                Ok(programs)
+            }
+        }
+    }
+}
+
+/// The seeds that this binary carries.
+///
+/// # Errors
+/// A seed that cannot be parsed, which the tests exclude.
+pub(super) fn seeds() -> anyhow::Result<Vec<Program>> {
+    let mut files: Vec<_> =
+        SEEDS.files().filter(|f| f.path().extension().is_some_and(|e| e == store::TEXT_EXTENSION)).collect();
+    files.sort_by_key(|f| f.path());
+    files
+        .into_iter()
+        .map(|file| {
+            let name = file.path().display().to_string();
+            let source = file.contents_utf8().with_context(|| format!("seed {name} is not text"))?;
+            text::parse(source).with_context(|| format!("seed {name}"))
+        })
+        .collect()
+}
+
+/// Parses `90`, `90s`, `15m`, `2h`, `1d`.
+///
+/// # Errors
+/// What is expected.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("expected a number of seconds, or a number with s, m, h or d".into()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    // A century of fuzzing is enough, and keeps the arithmetic of clocks away from its limits.
+    match seconds {
+        Some(s @ 1..=3_155_760_000) => Ok(Duration::from_secs(s)),
+        _ => Err("expected between one second and a hundred years".into()),
+    }
+}
+
+/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the process at once.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub(super) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(super::Exit::Failed as u8),
+            stop.clone(),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+        .context("cannot install the handler of Ctrl-C")?;
+    }
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "h", "1.5h", "-1", "0", "1w", "99999999999999999999", "18446744073709551615d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_seed_parses() {
+        assert!(seeds().unwrap().len() > 20);
+    }
+}

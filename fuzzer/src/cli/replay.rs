@@ -1,0 +1,109 @@
+//! `hyperfuzz replay`: one program, on a clean boot, call by call.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Exit, options::TargetOptions};
+use crate::{
+    campaign::store,
+    engine::Execution,
+    program::text,
+    report::{
+        finding::{self, printable},
+        live::emit,
+    },
+    triage::{
+        bucket::{Bucket, Classifier},
+        verify,
+    },
+};
+
+/// Arguments of `hyperfuzz replay`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A program in text or wire form, or the directory of a finding.
+    file: PathBuf,
+    /// How often to run it; the first run is on a clean boot, the others after a reset.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    /// Write the result as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// What a stored finding says about the program beside it.
+#[derive(Debug, serde::Deserialize)]
+struct Stored {
+    bucket: Bucket,
+    plants: Vec<String>,
+}
+
+fn stored(program: &Path) -> Option<Stored> {
+    let text = std::fs::read_to_string(program.parent()?.join("finding.json")).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let file = if args.file.is_dir() { args.file.join("program.hf") } else { args.file.clone() };
+    let program = store::load_program(&file)?;
+    let expected = stored(&file);
+    let mut target = args.target.clone();
+    if let (true, Some(stored)) = (target.plant.is_empty(), &expected) {
+        target.plant.clone_from(&stored.plants);
+    }
+    let settings = target.settings()?;
+    let classifier = Classifier::new(settings.symbols()?);
+    let mut engine = settings.start()?;
+    let mut execution = Execution::default();
+    let mut buckets = Vec::new();
+    let mut first = None;
+    for _ in 0..args.runs {
+        if !verify::run_once(&mut engine, &program, &mut execution)? {
+            anyhow::bail!("{}: the program is too long for the agent", file.display());
+        }
+        buckets.push(classifier.classify(&program, &execution));
+        first.get_or_insert_with(|| execution.clone());
+    }
+    drop(engine);
+    let execution = first.unwrap_or_default();
+    let bucket = buckets.first().cloned().flatten();
+    let same = buckets.iter().filter(|b| **b == bucket).count();
+    let stack = finding::stack(&classifier, &execution);
+    let transcript = finding::transcript(&program, &execution);
+    let summary = finding::summary(&program, &execution);
+    let crash = execution.crash.as_deref().map(finding::Crash::from_record);
+    let reproduced = expected.as_ref().map(|e| bucket.as_ref() == Some(&e.bucket));
+    if args.json {
+        emit(&json!({
+            "program": text::print(&program), "bucket": bucket, "summary": summary, "transcript": transcript,
+            "stack": stack, "crash": crash, "runs": args.runs, "same": same, "reproduced": reproduced,
+            "console": String::from_utf8_lossy(&execution.console),
+        }));
+    } else {
+        print!("{transcript}");
+        if !execution.console.is_empty() {
+            println!("\nconsole\n\n{}", printable(&String::from_utf8_lossy(&execution.console)).trim_end());
+        }
+        if !stack.is_empty() {
+            println!("\nstack of the hypervisor\n");
+            stack.iter().for_each(|line| println!("  {line}"));
+        }
+        println!();
+        if args.runs > 1 {
+            println!("{same} of {} runs ended alike", args.runs);
+        }
+        match (&expected, reproduced) {
+            (Some(e), Some(true)) => println!("reproduced: {}", e.bucket),
+            (Some(e), _) => println!("NOT reproduced: {}", e.bucket),
+            _ => {}
+        }
+        match &bucket {
+            Some(bucket) => println!("verdict: {summary} [{bucket}]"),
+            None => println!("verdict: {summary}"),
+        }
+    }
+    Ok(if bucket.is_some() { Exit::NewFinding } else { Exit::Clean })
+}

@@ -1,0 +1,74 @@
+//! Comparison operands of a corpus entry, collected once, as hints for its mutation (input-to-state).
+
+use libafl::{
+    Error, HasMetadata,
+    corpus::HasCurrentCorpusId,
+    stages::{Restartable, Stage},
+    state::{HasCorpus, HasCurrentTestcase},
+};
+use serde::{Deserialize, Serialize};
+
+use super::executor::EngineExecutor;
+use crate::{
+    engine::Engine,
+    program::{Program, mutate::CmpHint},
+};
+
+/// Pairs that are kept for one corpus entry.
+const MAX_PAIRS: usize = 512;
+
+/// Pairs of values that the hypervisor compared while it executed a corpus entry, and that differed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct ComparisonHints {
+    pub(super) pairs: Vec<CmpHint>,
+}
+
+libafl_bolts::impl_serdeany!(ComparisonHints);
+
+/// Runs a corpus entry with the comparison log switched on, the first time it is scheduled.
+pub(super) struct ComparisonStage;
+
+impl<E, EM, S, Z> Stage<EngineExecutor<'_, E>, EM, S, Z> for ComparisonStage
+where
+    E: Engine,
+    S: HasCorpus<Program> + HasCurrentCorpusId + HasCurrentTestcase<Program>,
+{
+    fn perform(
+        &mut self,
+        _fuzzer: &mut Z,
+        executor: &mut EngineExecutor<'_, E>,
+        state: &mut S,
+        _manager: &mut EM,
+    ) -> Result<(), Error> {
+        if state.current_testcase()?.has_metadata::<ComparisonHints>() {
+            return Ok(());
+        }
+        let program = state.current_input_cloned()?;
+        let execution = executor.observe(&program, true)?;
+        let mut pairs: Vec<CmpHint> = execution
+            .comparisons
+            .iter()
+            .filter(|entry| entry.left != entry.right)
+            .map(CmpHint::from)
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        // Evenly thinned out, so that the end of a long program has its say.
+        if pairs.len() > MAX_PAIRS {
+            let step = pairs.len().div_ceil(MAX_PAIRS);
+            pairs = pairs.into_iter().step_by(step).collect();
+        }
+        state.current_testcase_mut()?.add_metadata(ComparisonHints { pairs });
+        Ok(())
+    }
+}
+
+impl<S> Restartable<S> for ComparisonStage {
+    fn should_restart(&mut self, _state: &mut S) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    fn clear_progress(&mut self, _state: &mut S) -> Result<(), Error> {
+        Ok(())
+    }
+}

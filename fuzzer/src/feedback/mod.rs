@@ -1,0 +1,17 @@
+//! The coverage-guided loop: everything that knows LibAFL.
+//!
+//! LibAFL owns the corpus in memory, the schedule, the map of edges seen so far and the loop. We give it the four
+//! things that are ours: an input type ([`input`]: typed programs), an executor ([`executor`]: any
+//! [`crate::engine::Engine`]), a mutator ([`mutator`]) and a stage that collects comparison operands
+//! ([`comparisons`]). [`session`] puts them together and reports to a [`Driver`], so that the rest of the fuzzer
+//! sees programs and executions, never LibAFL's types.
+
+mod comparisons;
+mod executor;
+mod input;
+mod mutator;
+mod session;
+mod verdict;
+
+pub use executor::Candidate;
+pub use session::{Driver, Ended, Limits, Plan, SessionError, run};

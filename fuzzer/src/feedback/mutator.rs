@@ -1,0 +1,85 @@
+//! Our typed mutations behind LibAFL's mutator trait.
+
+use std::borrow::Cow;
+
+use libafl::{
+    Error, HasMetadata,
+    corpus::{Corpus, CorpusId, HasCurrentCorpusId},
+    mutators::{MutationResult, Mutator},
+    random_corpus_id,
+    state::{HasCorpus, HasRand},
+};
+use libafl_bolts::{Named, rands::Rand};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::comparisons::ComparisonHints;
+use crate::{
+    interface::Interface,
+    program::{
+        Program, generate,
+        mutate::{self, CmpHint},
+    },
+};
+
+/// One in so many inputs is a fresh program: the only way out of a corpus that has grown one-sided.
+const FRESH: u32 = 24;
+/// Most mutations that are stacked on one input.
+const MAX_STACK: u32 = 6;
+
+pub(super) struct ProgramMutator {
+    name: Cow<'static, str>,
+    interface: &'static Interface,
+    max_calls: usize,
+}
+
+impl ProgramMutator {
+    pub(super) fn new(interface: &'static Interface, max_calls: usize) -> Self {
+        Self { name: Cow::Borrowed("programs"), interface, max_calls }
+    }
+}
+
+impl Named for ProgramMutator {
+    fn name(&self) -> &Cow<'static, str> {
+        &self.name
+    }
+}
+
+impl<S> Mutator<Program, S> for ProgramMutator
+where
+    S: HasRand + HasCorpus<Program> + HasCurrentCorpusId,
+{
+    fn mutate(&mut self, state: &mut S, program: &mut Program) -> Result<MutationResult, Error> {
+        let mut rng = Pcg64Mcg::seed_from_u64(state.rand_mut().next());
+        if rng.random_range(0..FRESH) == 0 {
+            *program = generate::program(&mut rng, self.interface, self.max_calls);
+            return Ok(MutationResult::Mutated);
+        }
+        let donor_id = random_corpus_id!(state.corpus(), state.rand_mut());
+        let donor = state.corpus().get(donor_id)?.borrow();
+        let current = state.current_corpus_id()?.map(|id| state.corpus().get(id)).transpose()?;
+        let current = current.map(|cell| cell.borrow());
+        let hints: &[CmpHint] = current
+            .as_ref()
+            .and_then(|testcase| testcase.metadata_map().get::<ComparisonHints>())
+            .map_or(&[], |hints| &hints.pairs);
+        let before = program.clone();
+        loop {
+            mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
+            // Geometric, so that most inputs are one or two steps from their parent.
+            for _ in 1..MAX_STACK {
+                if rng.random_bool(0.5) {
+                    break;
+                }
+                mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
+            }
+            if *program != before {
+                return Ok(MutationResult::Mutated);
+            }
+        }
+    }
+
+    fn post_exec(&mut self, _state: &mut S, _new: Option<CorpusId>) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! The hypercall interface as data.
+//!
+//! Each family has its file with a table of [`Operation`]s; everything else (generation, mutation, text, lowering,
+//! transcripts) follows the tables. A new hypercall is a new entry, a new family a new file and one line in
+//! [`FAMILIES`].
+
+mod agent;
+mod console_io;
+mod coverage_op;
+mod event_channel_op;
+mod memory_op;
+mod multicall;
+mod raw;
+mod sched_op;
+mod types;
+mod xen_version;
+
+pub use types::{
+    DOMAINS, Dir, Field, Kind, Named, OpId, Operation, Resource, ResultFrom, ResultSpec, Returns, Select,
+    StructType, Type,
+};
+
+use std::sync::LazyLock;
+
+/// Every family, in the order in which the generator sees them, with its share in generated programs.
+pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
+    ("xen_version", 2, xen_version::OPERATIONS),
+    ("console_io", 2, console_io::OPERATIONS),
+    ("sched_op", 4, sched_op::OPERATIONS),
+    ("memory_op", 10, memory_op::OPERATIONS),
+    ("event_channel_op", 10, event_channel_op::OPERATIONS),
+    ("multicall", 3, multicall::OPERATIONS),
+    ("coverage_op", 3, coverage_op::OPERATIONS),
+    ("agent", 2, agent::OPERATIONS),
+    ("raw", 1, raw::OPERATIONS),
+];
+
+/// All operations, or those that a target allows.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Sorted by name.
+    operations: Vec<&'static Operation>,
+    /// Families that are left, with their share; never with an empty list.
+    families: Vec<(&'static str, u32, Vec<&'static Operation>)>,
+}
+
+impl Interface {
+    /// The operations for which `allowed` says yes.
+    pub fn subset(mut allowed: impl FnMut(&Operation) -> bool) -> Self {
+        let mut operations = Vec::new();
+        let mut families = Vec::new();
+        for (family, share, list) in FAMILIES {
+            let kept: Vec<&'static Operation> = list.iter().filter(|op| allowed(op)).collect();
+            operations.extend(kept.iter().copied());
+            if !kept.is_empty() {
+                families.push((*family, *share, kept));
+            }
+        }
+        operations.sort_by_key(|op| op.name);
+        Self { operations, families }
+    }
+
+    /// The operations, sorted by name.
+    pub fn operations(&self) -> &[&'static Operation] {
+        &self.operations
+    }
+
+    /// Families with their share in generated programs and their operations.
+    pub fn families(&self) -> &[(&'static str, u32, Vec<&'static Operation>)] {
+        &self.families
+    }
+
+    /// The operation of that name (`family.operation`).
+    pub fn by_name(&self, name: &str) -> Option<&'static Operation> {
+        self.operations.binary_search_by_key(&name, |op| op.name).ok().map(|at| self.operations[at])
+    }
+
+    /// Operations that produce a resource of this kind.
+    pub fn producers(&self, kind: Resource) -> impl Iterator<Item = &'static Operation> + '_ {
+        self.operations.iter().copied().filter(move |op| op.results.iter().any(|result| result.kind == kind))
+    }
+}
+
+/// The whole interface.
+pub fn interface() -> &'static Interface {
+    static ALL: LazyLock<Interface> = LazyLock::new(|| Interface::subset(|_| true));
+    &ALL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(ty: &Type, out: &mut Vec<&'static str>) {
+        match ty {
+            Type::Ptr { to, .. } | Type::Array(to) => names_in(to, out),
+            Type::Struct(layout) => names_in_fields(layout.fields, out),
+            _ => {}
+        }
+    }
+
+    fn names_in_fields(fields: &'static [Field], out: &mut Vec<&'static str>) {
+        for field in fields {
+            out.push(field.name);
+            names_in(&field.ty, out);
+            if let Type::Int { kind: Kind::Len(of) | Kind::PortOf(of), .. } = &field.ty {
+                assert!(fields.iter().any(|sibling| sibling.name == *of), "{} names no sibling", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_belong_to_their_family() {
+        let all = interface();
+        for pair in all.operations().windows(2) {
+            assert!(pair[0].name < pair[1].name);
+        }
+        for (family, _, list) in FAMILIES {
+            for op in *list {
+                assert_eq!(op.name.split_once('.').map(|(left, _)| left), Some(*family));
+                assert_eq!(all.by_name(op.name).map(|found| found.name), Some(op.name));
+            }
+        }
+    }
+
+    #[test]
+    fn results_come_from_fields_that_exist() {
+        for op in interface().operations() {
+            let mut names = Vec::new();
+            names_in_fields(op.args, &mut names);
+            for result in op.results {
+                if result.from == ResultFrom::Field {
+                    assert!(names.contains(&result.name), "{}: {}", op.name, result.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn subsets_keep_what_was_asked_for() {
+        let some = Interface::subset(|op| op.family() == "sched_op");
+        assert_eq!(some.operations().len(), sched_op::OPERATIONS.len());
+        assert_eq!(some.families().len(), 1);
+        assert!(some.by_name("sched_op.poll").is_some() && some.by_name("raw.call").is_none());
+        assert_eq!(some.producers(Resource::Port).count(), 0);
+        assert!(interface().producers(Resource::Port).count() >= 5);
+    }
+
+    #[test]
+    fn arguments_fit_into_registers() {
+        for op in interface().operations() {
+            let registers = op.args.len()
+                + match op.select {
+                    Select::First(_) => 1,
+                    Select::Whole | Select::FirstWithStart { .. } => 0,
+                    Select::Raw => continue,
+                };
+            assert!(registers <= 6, "{}", op.name);
+        }
+    }
+
+    /// Offsets and size of the structure that the last argument points to.
+    fn layout(name: &str) -> (Vec<usize>, usize) {
+        let op = interface().by_name(name).expect("known");
+        let Some(Field { ty: Type::Ptr { to: Type::Struct(layout), .. }, .. }) = op.args.last() else {
+            panic!("{name} takes no struct")
+        };
+        (layout.offsets().collect(), layout.size())
+    }
+
+    /// Compares a structure of the tables with the one that the hypervisor uses.
+    macro_rules! agree {
+        ($name:literal, $ty:ty, $($field:ident),+) => {
+            assert_eq!(
+                layout($name),
+                (vec![$(core::mem::offset_of!($ty, $field)),+], size_of::<$ty>()),
+                $name
+            );
+        };
+    }
+
+    #[test]
+    fn layouts_are_those_of_the_abi() {
+        use coverage_hypercall::coverage::{Enable, Info, Map, Read, Unmap};
+        use xen_abi::{event::*, memory::*, sched::*, version::*};
+        agree!(
+            "memory_op.populate_physmap",
+            Reservation,
+            extent_start,
+            nr_extents,
+            extent_order,
+            mem_flags,
+            domid
+        );
+        agree!("memory_op.exchange", Exchange, input, output, nr_exchanged);
+        agree!("memory_op.add_to_physmap", AddToPhysmap, domid, size, space, idx, gpfn);
+        agree!(
+            "memory_op.add_to_physmap_batch",
+            AddToPhysmapBatch,
+            domid,
+            space,
+            size,
+            foreign_domid,
+            idxs,
+            gpfns,
+            errs
+        );
+        agree!("memory_op.remove_from_physmap", RemoveFromPhysmap, domid, gpfn);
+        agree!("memory_op.maximum_gpfn", Domain, domid);
+        agree!("memory_op.machphys_mfn_list", MachphysMfnList, max_extents, extent_start, nr_extents);
+        agree!("memory_op.machphys_mapping", MachphysMapping, v_start, v_end, max_mfn);
+        agree!("memory_op.memory_map", MemoryMap, nr_entries, buffer);
+        agree!("event_channel_op.alloc_unbound", AllocUnbound, dom, remote_dom, port);
+        agree!("event_channel_op.bind_interdomain", BindInterdomain, remote_dom, remote_port, local_port);
+        agree!("event_channel_op.bind_virq", BindVirq, virq, vcpu, port);
+        agree!("event_channel_op.bind_pirq", BindPirq, pirq, flags, port);
+        agree!("event_channel_op.bind_ipi", BindIpi, vcpu, port);
+        agree!("event_channel_op.send", Port, port);
+        agree!("event_channel_op.status", Status, dom, port, status, vcpu, detail);
+        agree!("event_channel_op.bind_vcpu", BindVcpu, port, vcpu);
+        agree!("event_channel_op.reset", Reset, dom);
+        agree!("event_channel_op.init_control", InitControl, control_gfn, offset, vcpu, link_bits, reserved);
+        agree!("event_channel_op.expand_array", ExpandArray, array_gfn);
+        agree!("event_channel_op.set_priority", SetPriority, port, priority);
+        agree!("sched_op.shutdown", Shutdown, reason);
+        agree!("sched_op.poll", Poll, ports, nr_ports, timeout);
+        agree!("sched_op.remote_shutdown", RemoteShutdown, domain_id, reason);
+        agree!("sched_op.watchdog", Watchdog, id, timeout);
+        agree!("sched_op.pin_override", PinOverride, pcpu);
+        agree!("xen_version.compile_info", CompileInfo, compiler, compile_by, compile_domain, compile_date);
+        agree!("xen_version.get_features", FeatureInfo, submap_idx, submap);
+        agree!(
+            "coverage_op.info",
+            Info,
+            version,
+            features,
+            counters,
+            comparison_capacity,
+            counter_pages,
+            comparison_pages,
+            build_id
+        );
+        agree!("coverage_op.enable", Enable, version, flags);
+        agree!("coverage_op.read", Read, version, offset, count, reserved, buffer);
+        agree!("coverage_op.map", Map, version, what, first_page, pages, gfn);
+        agree!("coverage_op.unmap", Unmap, version, pages, gfn);
+    }
+}

@@ -1,0 +1,452 @@
+//! Makes programs from nothing but the interface.
+//!
+//! Most calls are well-formed and use what earlier ones gave; some values are hostile. A call that needs a
+//! resource often gets a producer put before it, in the domain that makes sense.
+
+use coverage_hypercall::{
+    channel::{PLAYGROUND_FRAMES, PLAYGROUND_GFN},
+    program::AGENT_OPS,
+};
+use rand::Rng;
+
+use super::{
+    model::{
+        CALLS, Call, DOMID_SELF, Entry, FIRST_HOLE, LAST_DOMAIN, Pointer, Program, ResultRef, Shape, Value,
+        mask,
+    },
+    validate, walk,
+};
+use crate::interface::{Field, Interface, Kind, Operation, Resource, Type};
+
+/// Calls that [`program`] makes at most when nothing else is asked for.
+pub const DEFAULT_CALLS: usize = 10;
+
+/// A program of 1 to `max_calls` calls (at most 64). It validates.
+pub fn program<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: usize) -> Program {
+    let wanted = rng.random_range(1..=max_calls.clamp(1, CALLS));
+    let mut program = Program::default();
+    for _ in 0..wanted * 4 {
+        if program.calls.len() >= wanted {
+            break;
+        }
+        append(rng, interface, &mut program, wanted);
+    }
+    // Together they may be too long.
+    while validate::validate(&program).is_err() {
+        program.calls.pop();
+    }
+    program
+}
+
+/// Appends a call, and a producer before it if it needs one and there is room below `limit`. Leaves the program as it
+/// was if a call would not be valid by itself.
+pub fn append<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, program: &mut Program, limit: usize) {
+    let before = program.calls.len();
+    let Some(op) = pick(rng, interface, true) else { return };
+    let needed = needs(op);
+    if let Some(kind) = needed
+        && before + 1 < limit
+        && rng.random_bool(0.7)
+        && !program.calls.iter().any(|call| gives(call, kind))
+    {
+        let producers: Vec<_> = interface.producers(kind).filter(|op| op.number < AGENT_OPS).collect();
+        if !producers.is_empty() {
+            let producer = producers[rng.random_range(0..producers.len())];
+            let made = call_of(rng, interface, producer, &program.calls);
+            program.calls.push(made);
+        }
+    }
+    let made = call_of(rng, interface, op, &program.calls);
+    program.calls.push(made);
+    if validate::calls(program, before).is_err() {
+        program.calls.truncate(before);
+    }
+}
+
+/// A call that fits behind `earlier` ones.
+pub fn call<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, earlier: &[Call]) -> Option<Call> {
+    let op = pick(rng, interface, true)?;
+    Some(call_of(rng, interface, op, earlier))
+}
+
+/// A call of a given operation that fits behind `earlier` ones.
+pub fn call_of<R: Rng + ?Sized>(
+    rng: &mut R,
+    interface: &Interface,
+    op: &'static Operation,
+    earlier: &[Call],
+) -> Call {
+    let domain = if rng.random_bool(0.7) { 1 } else { rng.random_range(1..=LAST_DOMAIN) };
+    let mut maker = Maker { rng, interface, earlier, domain, nested: 0 };
+    let mut args = maker.fields(op.args);
+    // A resource is of use in the domain that has it: usually issue the call there.
+    if maker.rng.random_bool(0.8)
+        && let Some(home) = home(op, &mut args, earlier)
+    {
+        maker.domain = home;
+    }
+    let domain = maker.domain;
+    let mut call = Call { domain, vcpu: 0, op: op.id(), args };
+    if rng.random_bool(0.8) {
+        point_at_owners(&mut call, earlier);
+    }
+    if rng.random_bool(0.02) {
+        call.vcpu = 1;
+    }
+    call
+}
+
+/// A value for a field, alone.
+pub fn value<R: Rng + ?Sized>(
+    rng: &mut R,
+    interface: &Interface,
+    ty: &'static Type,
+    earlier: &[Call],
+    domain: u16,
+) -> Value {
+    Maker { rng, interface, earlier, domain, nested: 1 }.value(ty)
+}
+
+/// The kind of resource that an operation is about, if it is about one.
+fn needs(op: &Operation) -> Option<Resource> {
+    fn scan(ty: &Type) -> bool {
+        match ty {
+            Type::Int { kind: Kind::Port | Kind::PortOf(_), .. } => true,
+            Type::Ptr { to, .. } | Type::Array(to) => scan(to),
+            Type::Struct(layout) => layout.fields.iter().any(|field| !field.out && scan(&field.ty)),
+            _ => false,
+        }
+    }
+    op.args.iter().any(|field| scan(&field.ty)).then_some(Resource::Port)
+}
+
+fn gives(call: &Call, kind: Resource) -> bool {
+    call.op.operation().results.iter().any(|result| result.kind == kind)
+}
+
+/// The domain in which the ports that a call names exist.
+fn home(op: &'static Operation, args: &mut [Value], earlier: &[Call]) -> Option<u16> {
+    let mut home = None;
+    walk::values_mut(op.id(), args, &mut |site, value| {
+        if let (Type::Int { kind: Kind::Port, .. }, Value::Result(reference)) = (site.ty, value) {
+            home = home.or(earlier.get(usize::from(reference.call)).map(|call| call.domain));
+        }
+    });
+    home
+}
+
+/// Lets fields that say whose port a sibling is say the truth.
+fn point_at_owners(call: &mut Call, earlier: &[Call]) {
+    let domain = &mut call.domain;
+    walk::groups_mut(call.op.operation().args, &mut call.args, &mut |fields, values| {
+        for (position, field) in fields.iter().enumerate() {
+            let Type::Int { kind: Kind::PortOf(of), .. } = &field.ty else { continue };
+            let Some(Value::Result(reference)) = values.get(position) else { continue };
+            let Some(owner) = earlier.get(usize::from(reference.call)).map(|call| call.domain) else {
+                continue;
+            };
+            let Some(sibling) = fields.iter().position(|field| field.name == *of) else { continue };
+            let peer = matches!(fields[sibling].ty, Type::Int { kind: Kind::Peer, .. });
+            values[sibling] = Value::Int(u64::from(owner));
+            if peer {
+                *domain = if owner == 1 { 2 } else { 1 };
+            }
+        }
+    });
+}
+
+fn pick<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, agent: bool) -> Option<&'static Operation> {
+    let families = || {
+        interface
+            .families()
+            .iter()
+            .filter(move |(_, _, list)| agent || list.iter().all(|op| op.number < AGENT_OPS))
+    };
+    let total: u32 = families().map(|(_, share, _)| share).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut at = rng.random_range(0..total);
+    for (_, share, list) in families() {
+        if at < *share {
+            return Some(list[rng.random_range(0..list.len())]);
+        }
+        at -= share;
+    }
+    None
+}
+
+/// A number that programs tend to get wrong.
+pub fn hostile<R: Rng + ?Sized>(rng: &mut R, width: u8) -> u64 {
+    const LIMITS: [u64; 8] = [
+        i8::MAX as u64,
+        u8::MAX as u64,
+        i16::MAX as u64,
+        u16::MAX as u64,
+        i32::MAX as u64,
+        u32::MAX as u64,
+        i64::MAX as u64,
+        u64::MAX,
+    ];
+    let value = match rng.random_range(0..6) {
+        0 => 0,
+        1 => u64::MAX - rng.random_range(0..4),
+        2 => (1u64 << rng.random_range(0..u32::from(width) * 8))
+            .wrapping_add(rng.random_range(0..3))
+            .wrapping_sub(1),
+        3 => LIMITS[rng.random_range(0..LIMITS.len())].wrapping_add(rng.random_range(0..3)).wrapping_sub(1),
+        4 => rng.random_range(0..64),
+        _ => rng.random(),
+    };
+    value & mask(width)
+}
+
+/// An address where a guest has nothing: hypervisor and kernel halves, non-canonical ones, the ends of things.
+pub fn bad_address<R: Rng + ?Sized>(rng: &mut R) -> u64 {
+    /// Xen's and the architecture's landmarks: Xen `asm/config.h`; AMD APM volume 2, section 5.3.1.
+    const LANDMARKS: [u64; 14] = [
+        0x8,
+        0xfff,
+        0x1000,
+        0x10_0000,
+        0x40_0000 - 8,
+        0x40_0000,
+        0xffff_f000,
+        0x0000_7fff_ffff_fff8,
+        0x0000_8000_0000_0000,
+        0x8000_0000_0000_0000,
+        0xffff_7fff_ffff_ffff,
+        0xffff_8000_0000_0000,
+        0xffff_82d0_8020_0000,
+        0xffff_ffff_8000_0000,
+    ];
+    match rng.random_range(0..8) {
+        0 => hostile(rng, 8),
+        1 => 0xffff_8000_0000_0000 | (rng.random::<u64>() & 0x7fff_ffff_fff8),
+        2 => rng.random_range(0..0x40_0000u64),
+        3 => u64::MAX - rng.random_range(0..64),
+        _ => LANDMARKS[rng.random_range(0..LANDMARKS.len())],
+    }
+}
+
+/// A shape for a pointer to so many bytes; `plain` shapes excluded.
+pub fn odd_shape<R: Rng + ?Sized>(rng: &mut R, size: usize) -> Shape {
+    let inside = size.clamp(2, 4095) as u16;
+    match rng.random_range(0..10) {
+        0 => Shape::Null,
+        1 | 2 => Shape::Bad(bad_address(rng)),
+        3 => Shape::Unaligned(rng.random_range(1..16)),
+        4 | 5 => Shape::Cross(rng.random_range(1..inside)),
+        6 => Shape::End(rng.random_range(0..=inside)),
+        _ => Shape::Over {
+            back: rng.random_range(0..3),
+            delta: if rng.random() { 0 } else { rng.random_range(0..64) },
+        },
+    }
+}
+
+struct Maker<'a, R: ?Sized> {
+    rng: &'a mut R,
+    interface: &'a Interface,
+    earlier: &'a [Call],
+    domain: u16,
+    nested: u32,
+}
+
+impl<R: Rng + ?Sized> Maker<'_, R> {
+    fn fields(&mut self, fields: &'static [Field]) -> Vec<Value> {
+        let mut values: Vec<Value> = fields.iter().map(|field| self.field(field)).collect();
+        for (position, field) in fields.iter().enumerate() {
+            let Type::Int { width, kind: Kind::Len(of) } = &field.ty else { continue };
+            let Some(sibling) = fields.iter().position(|field| field.name == *of) else { continue };
+            let len = values[sibling].len_of();
+            values[position] = Value::Int(match self.rng.random_range(0..20) {
+                0 => hostile(self.rng, *width),
+                1 => (len + self.rng.random_range(1..4)) & mask(*width),
+                2 => len.saturating_sub(1),
+                _ => len & mask(*width),
+            });
+        }
+        values
+    }
+
+    fn field(&mut self, field: &'static Field) -> Value {
+        match &field.ty {
+            Type::Int { width, .. } if field.out => {
+                Value::Int(if self.rng.random_bool(0.05) { hostile(self.rng, *width) } else { 0 })
+            }
+            Type::Blob(_) if field.out => Value::plainest(&field.ty),
+            ty => self.value(ty),
+        }
+    }
+
+    fn value(&mut self, ty: &'static Type) -> Value {
+        match ty {
+            Type::Int { width, kind } => self.int(*width, kind),
+            Type::Word => self.word(),
+            Type::Ptr { to, .. } => self.pointer(to),
+            Type::Struct(layout) => Value::Struct(self.fields(layout.fields)),
+            Type::Array(of) => {
+                let len = match self.rng.random_range(0..16) {
+                    0 => 0,
+                    1..=8 => 1,
+                    9..=14 => self.rng.random_range(2..=4),
+                    _ => self.rng.random_range(5..=20),
+                };
+                let len = if matches!(of, Type::Entry) { len.min(4) } else { len };
+                Value::Array((0..len).map(|_| self.value(of)).collect())
+            }
+            Type::Bytes(usual) => {
+                let len = match self.rng.random_range(0..10) {
+                    0 => self.rng.random_range(0..=64),
+                    1 => self.rng.random_range(0..=512),
+                    _ => *usual as usize,
+                };
+                Value::Bytes(self.bytes(len))
+            }
+            Type::Blob(len) => Value::Bytes(self.bytes(*len as usize)),
+            Type::Entry => self.entry(),
+        }
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        match self.rng.random_range(0..4) {
+            0 => (0..len).map(|_| self.rng.random()).collect(),
+            1 => (0..len).map(|_| self.rng.random_range(b' '..=b'~')).collect(),
+            2 => vec![self.rng.random(); len],
+            _ => vec![0; len],
+        }
+    }
+
+    fn entry(&mut self) -> Value {
+        // Calls inside a multicall: hypercalls only, and a multicall once at most.
+        let plain = Value::plainest(&Type::Entry);
+        self.nested += 1;
+        let op = pick(self.rng, self.interface, false);
+        let made = match op {
+            Some(op) if self.nested < 3 || !takes_entries(op) => {
+                Value::Entry(Box::new(Entry { op: op.id(), args: self.fields(op.args) }))
+            }
+            _ => plain,
+        };
+        self.nested -= 1;
+        made
+    }
+
+    fn word(&mut self) -> Value {
+        match self.rng.random_range(0..5) {
+            0 => Value::plain_pointer(Value::Bytes(self.bytes(64))),
+            1 => self.result(Resource::Port, 8).unwrap_or(Value::Int(0)),
+            2 => Value::Int(hostile(self.rng, 8)),
+            _ => Value::Int(self.rng.random_range(0..16)),
+        }
+    }
+
+    fn pointer(&mut self, to: &'static Type) -> Value {
+        let data = self.value(to);
+        if self.rng.random_bool(0.92) {
+            return Value::plain_pointer(data);
+        }
+        let size = to.size().max(data.len_of() as usize * 8);
+        let shape = odd_shape(self.rng, size);
+        Value::Pointer(Pointer { shape, to: shape.has_data().then(|| Box::new(data)) })
+    }
+
+    fn result(&mut self, kind: Resource, width: u8) -> Option<Value> {
+        let mut found = Vec::new();
+        for (index, call) in self.earlier.iter().enumerate() {
+            for (result, spec) in call.op.operation().results.iter().enumerate() {
+                if spec.kind == kind {
+                    found.push((index as u16, result as u8));
+                }
+            }
+        }
+        if found.is_empty() {
+            return None;
+        }
+        let (call, result) = found[self.rng.random_range(0..found.len())];
+        let otherwise = if self.rng.random_bool(0.9) { 0 } else { hostile(self.rng, width) };
+        Some(Value::Result(ResultRef { call, result, otherwise }))
+    }
+
+    fn int(&mut self, width: u8, kind: &'static Kind) -> Value {
+        if self.rng.random_bool(0.06) {
+            return Value::Int(hostile(self.rng, width));
+        }
+        let value = match kind {
+            Kind::Plain | Kind::Len(_) => match self.rng.random_range(0..3) {
+                0 => hostile(self.rng, width),
+                _ => self.rng.random_range(0..8),
+            },
+            Kind::Hex => match self.rng.random_range(0..3) {
+                0 => bad_address(self.rng),
+                1 => hostile(self.rng, width),
+                _ => self.rng.random(),
+            },
+            Kind::Range(low, high) => self.rng.random_range(*low..=*high),
+            Kind::Enum(names) => names[self.rng.random_range(0..names.len())].1,
+            Kind::Flags(names) => {
+                let mut flags = 0;
+                if self.rng.random_bool(0.6) {
+                    for _ in 0..self.rng.random_range(1..=2) {
+                        flags |= names[self.rng.random_range(0..names.len())].1;
+                    }
+                }
+                flags
+            }
+            Kind::Const(value) => *value,
+            Kind::Frame => return self.frame(width),
+            Kind::Hole if self.rng.random_bool(0.4) => return self.frame(width),
+            Kind::Hole => FIRST_HOLE + self.rng.random_range(0..4),
+            Kind::Index if self.rng.random_bool(0.5) => return self.frame(width),
+            Kind::Index => self.rng.random_range(0..4),
+            Kind::Domain => match self.rng.random_range(0..10) {
+                0..=7 => DOMID_SELF,
+                8 => u64::from(self.domain),
+                _ => self.other(),
+            },
+            Kind::Peer => match self.rng.random_range(0..10) {
+                0..=7 => self.other(),
+                8 => DOMID_SELF,
+                _ => [0, 0x7ff1, 0x7ff2, 0x7ff3, 0x7ff4, 0x7fff][self.rng.random_range(0..6)],
+            },
+            Kind::Vcpu => u64::from(self.rng.random_bool(0.1)),
+            Kind::Port | Kind::PortOf(_) => {
+                if self.rng.random_bool(0.85)
+                    && let Some(result) = self.result(Resource::Port, width)
+                {
+                    return result;
+                }
+                self.rng.random_range(0..8)
+            }
+        };
+        Value::Int(value & mask(width))
+    }
+
+    fn frame(&mut self, width: u8) -> Value {
+        if self.rng.random_bool(0.15)
+            && let Some(result) = self.result(Resource::Frame, width)
+        {
+            return result;
+        }
+        // Few frames, so that calls meet each other's.
+        let offset = match self.rng.random_range(0..10) {
+            0..=6 => self.rng.random_range(0..4),
+            7 => self.rng.random_range(0..PLAYGROUND_FRAMES / 8) * 8,
+            8 => self.rng.random_range(0..PLAYGROUND_FRAMES),
+            // Just behind the domain's memory, where nothing is mapped.
+            _ => FIRST_HOLE - PLAYGROUND_GFN + self.rng.random_range(0..4),
+        };
+        let frame =
+            if self.rng.random_bool(0.05) { self.rng.random_range(0..4) } else { PLAYGROUND_GFN + offset };
+        Value::Int(frame & mask(width))
+    }
+
+    fn other(&self) -> u64 {
+        if self.domain == 1 { 2 } else { 1 }
+    }
+}
+
+fn takes_entries(op: &Operation) -> bool {
+    op.args.iter().any(|field| matches!(field.ty, Type::Ptr { to: Type::Array(Type::Entry), .. }))
+}

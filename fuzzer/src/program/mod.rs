@@ -1,0 +1,33 @@
+//! Typed programs: what they are and everything that is done to them, one file for each verb.
+//!
+//! | module | verb |
+//! |---|---|
+//! | [`model`] | what a program is |
+//! | [`walk`] | visit every value together with its type |
+//! | [`generate`] | make one from nothing |
+//! | [`mutate`] | change one |
+//! | [`minimize`] | make one smaller while it still does something |
+//! | [`validate`] | say what is wrong with one |
+//! | [`text`] | print and parse, for people |
+//! | [`wire`] | encode and decode, for files |
+//! | [`lower`] | compile into what the agent executes |
+//! | [`transcript`] | say in words what an execution returned |
+//!
+//! Everything follows the tables of [`crate::interface`]; nothing here knows a hypercall by name. All of it is
+//! deterministic: what is random takes its random number generator as an argument.
+
+pub mod generate;
+pub mod lower;
+pub mod minimize;
+pub mod model;
+pub mod mutate;
+pub mod text;
+pub mod transcript;
+pub mod validate;
+pub mod walk;
+pub mod wire;
+
+pub use model::{Call, Entry, Pointer, Program, ResultRef, Shape, Value};
+
+#[cfg(test)]
+mod properties;

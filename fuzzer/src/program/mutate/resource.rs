@@ -1,0 +1,71 @@
+//! Mutations of who gives what to whom.
+
+use rand::Rng;
+
+use super::{any_call, at_site};
+use crate::{
+    interface::{Kind, Resource, Type},
+    program::{
+        model::{LAST_DOMAIN, Program, ResultRef, Value, mask},
+        walk,
+    },
+};
+
+/// Lets a number be a result of an earlier call, a result another one, or a result a constant.
+pub(super) fn rewire<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
+    let anywhere = rng.random_bool(0.1);
+    let accept = move |site: walk::Site, value: &Value| {
+        matches!(value, Value::Result(_))
+            || (matches!(value, Value::Int(_)) && !site.out && (anywhere || takes(site.ty).is_some()))
+    };
+    at_site(program, rng, &accept, &mut |rng, earlier, _, site, value| {
+        let (Type::Int { width: 1..=8, .. } | Type::Word) = site.ty else { return };
+        let width = if let Type::Int { width, .. } = site.ty { *width } else { 8 };
+        let otherwise = match value {
+            Value::Int(number) => *number,
+            Value::Result(reference) => reference.otherwise,
+            _ => 0,
+        };
+        if matches!(value, Value::Result(_)) && rng.random_bool(0.2) {
+            *value = Value::Int(otherwise & mask(width));
+            return;
+        }
+        let kind = takes(site.ty);
+        let mut found = Vec::new();
+        for (index, call) in earlier.iter().enumerate() {
+            for (result, spec) in call.op.operation().results.iter().enumerate() {
+                if kind.is_none_or(|kind| kind == spec.kind) {
+                    found.push((index as u16, result as u8));
+                }
+            }
+        }
+        if !found.is_empty() {
+            let (call, result) = found[rng.random_range(0..found.len())];
+            *value = Value::Result(ResultRef { call, result, otherwise: otherwise & mask(width) });
+        }
+    })
+}
+
+/// The kind of resource that a type takes, if it takes one.
+fn takes(ty: &Type) -> Option<Resource> {
+    match ty {
+        Type::Int { kind: Kind::Port | Kind::PortOf(_), .. } => Some(Resource::Port),
+        Type::Int { kind: Kind::Frame | Kind::Hole | Kind::Index, .. } => Some(Resource::Frame),
+        _ => None,
+    }
+}
+
+/// Lets another domain issue a call.
+pub(super) fn domain<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
+    let Some(at) = any_call(program, rng) else { return false };
+    let call = &mut program.calls[at];
+    call.domain = call.domain % LAST_DOMAIN + 1;
+    true
+}
+
+/// Lets another virtual CPU issue a call.
+pub(super) fn vcpu<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
+    let Some(at) = any_call(program, rng) else { return false };
+    program.calls[at].vcpu ^= 1;
+    true
+}

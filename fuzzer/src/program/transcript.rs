@@ -1,0 +1,178 @@
+//! Says in words what an execution returned.
+
+use std::fmt::Write;
+
+use coverage_hypercall::program::{Reject, Status, WHOLE_PROGRAM};
+
+use super::{
+    lower::{Lowered, Region},
+    model::Program,
+    text,
+};
+use crate::{
+    engine::CallResult,
+    interface::{Kind, Type},
+};
+
+/// Renders the results of a program: for each call that returned its text, what it returned, and the output
+/// fields that changed.
+pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> String {
+    let mut out = String::new();
+    for result in results {
+        let index = usize::from(result.call);
+        // Writing to a string cannot fail.
+        let _ = match program.calls.get(index) {
+            Some(call) => writeln!(out, "#{index} {} {}", text::call(program, call), status(&result.status)),
+            None if result.call == WHOLE_PROGRAM => writeln!(out, "the program {}", status(&result.status)),
+            None => writeln!(out, "#{index} (no such call) {}", status(&result.status)),
+        };
+        for (at, bytes) in &result.changes {
+            let region = lowered.regions.iter().find(|region| region.call == result.call && region.at == *at);
+            match region {
+                Some(region) => changed(region, bytes, &mut out),
+                None => {
+                    let _ = writeln!(out, "    {} bytes at offset {at:#x} changed", bytes.len());
+                }
+            }
+        }
+    }
+    out
+}
+
+/// How a call ended, in words.
+pub fn status(status: &Status) -> String {
+    match status {
+        Status::Returned(value) => match errno(*value) {
+            Some(name) => format!("= {value} ({name})"),
+            None if (-4096..4096).contains(value) => format!("= {value}"),
+            None => format!("= {value:#x}"),
+        },
+        Status::Faulted { vector, error, rip, address } => {
+            format!("raised exception {vector}, error {error:#x}, at {rip:#x}, address {address:#x}")
+        }
+        Status::Skipped => "was skipped: its domain or vCPU cannot run".to_owned(),
+        Status::Rejected(why) => format!("was refused by the agent: {}", reject(*why)),
+    }
+}
+
+const fn reject(why: Reject) -> &'static str {
+    match why {
+        Reject::Malformed => "malformed",
+        Reject::Version => "wrong magic or version",
+        Reject::Bounds => "an offset outside the arena",
+        Reject::Slot => "no such slot",
+        Reject::Shape => "not exactly one call in a group",
+        Reject::Width => "a width that is not 1, 2, 4 or 8",
+        Reject::Operation => "no such agent operation",
+    }
+}
+
+/// The name of a negative errno value (Xen `public/errno.h`).
+pub const fn errno(value: i64) -> Option<&'static str> {
+    Some(match value {
+        -1 => "EPERM",
+        -2 => "ENOENT",
+        -3 => "ESRCH",
+        -4 => "EINTR",
+        -5 => "EIO",
+        -6 => "ENXIO",
+        -7 => "E2BIG",
+        -8 => "ENOEXEC",
+        -9 => "EBADF",
+        -10 => "ECHILD",
+        -11 => "EAGAIN",
+        -12 => "ENOMEM",
+        -13 => "EACCES",
+        -14 => "EFAULT",
+        -16 => "EBUSY",
+        -17 => "EEXIST",
+        -18 => "EXDEV",
+        -19 => "ENODEV",
+        -20 => "ENOTDIR",
+        -21 => "EISDIR",
+        -22 => "EINVAL",
+        -23 => "ENFILE",
+        -24 => "EMFILE",
+        -28 => "ENOSPC",
+        -30 => "EROFS",
+        -31 => "EMLINK",
+        -33 => "EDOM",
+        -34 => "ERANGE",
+        -35 => "EDEADLK",
+        -36 => "ENAMETOOLONG",
+        -37 => "ENOLCK",
+        -38 => "ENOSYS",
+        -39 => "ENOTEMPTY",
+        -61 => "ENODATA",
+        -62 => "ETIME",
+        -74 => "EBADMSG",
+        -75 => "EOVERFLOW",
+        -84 => "EILSEQ",
+        -85 => "ERESTART",
+        -88 => "ENOTSOCK",
+        -90 => "EMSGSIZE",
+        -95 => "EOPNOTSUPP",
+        -98 => "EADDRINUSE",
+        -99 => "EADDRNOTAVAIL",
+        -105 => "ENOBUFS",
+        -106 => "EISCONN",
+        -107 => "ENOTCONN",
+        -110 => "ETIMEDOUT",
+        -111 => "ECONNREFUSED",
+        _ => return None,
+    })
+}
+
+fn changed(region: &Region, after: &[u8], out: &mut String) {
+    leaves(region.ty, region.name.to_owned(), 0, after.len(), &mut |name, offset, len, ty| {
+        let (Some(new), Some(old)) =
+            (after.get(offset..offset + len), region.before.get(offset..offset + len))
+        else {
+            return;
+        };
+        if new == old {
+            return;
+        }
+        let value = match ty {
+            Type::Int { width: 1..=8, kind } => text::int(word(new), kind),
+            Type::Ptr { .. } | Type::Word => text::int(word(new), &Kind::Hex),
+            _ => format!("\"{}\"", new.escape_ascii()),
+        };
+        let _ = writeln!(out, "    {name} = {value}");
+    });
+}
+
+/// The number in up to eight bytes.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// Visits the numbers and byte strings of a buffer: name, offset, length, type.
+fn leaves(
+    ty: &'static Type,
+    name: String,
+    offset: usize,
+    end: usize,
+    visit: &mut dyn FnMut(&str, usize, usize, &'static Type),
+) {
+    const RESULT: &Type = &Type::Int { width: 8, kind: Kind::Plain };
+    match ty {
+        Type::Int { .. } | Type::Ptr { .. } | Type::Word | Type::Blob(_) => {
+            visit(&name, offset, ty.size(), ty)
+        }
+        Type::Bytes(_) => visit(&name, offset, end.saturating_sub(offset), ty),
+        Type::Struct(layout) => {
+            for (field, at) in layout.fields.iter().zip(layout.offsets()) {
+                leaves(&field.ty, format!("{name}.{}", field.name), offset + at, end, visit);
+            }
+        }
+        Type::Array(of) => {
+            let size = of.size().max(1);
+            for index in 0..end.saturating_sub(offset) / size {
+                leaves(of, format!("{name}[{index}]"), offset + index * size, end, visit);
+            }
+        }
+        // Of an entry the hypervisor writes the result only, which lies behind the operation.
+        Type::Entry => visit(&format!("{name}.result"), offset + 8, 8, RESULT),
+    }
+}

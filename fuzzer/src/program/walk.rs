@@ -1,0 +1,137 @@
+//! Visits values together with their types, and keeps references between calls right.
+
+use crate::interface::{Field, OpId, Type};
+
+use super::model::{Call, Pointer, Program, Value};
+
+/// Where a visited value stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Its type.
+    pub ty: &'static Type,
+    /// Name of the argument or field that it is or lies in.
+    pub name: &'static str,
+    /// The hypervisor writes it and does not read it.
+    pub out: bool,
+}
+
+/// Visits every value of a call, outer ones first. Values that do not fit their types are visited, what
+/// is in them is not.
+pub fn values_mut(op: OpId, args: &mut [Value], visit: &mut dyn FnMut(Site, &mut Value)) {
+    fields_mut(op.operation().args, args, visit);
+}
+
+fn fields_mut(fields: &'static [Field], values: &mut [Value], visit: &mut dyn FnMut(Site, &mut Value)) {
+    for (field, value) in fields.iter().zip(values) {
+        value_mut(Site { ty: &field.ty, name: field.name, out: field.out }, value, visit);
+    }
+}
+
+/// The type of bytes behind a word that happens to be a pointer.
+pub const WORD_POINTEE: &Type = &Type::Bytes(16);
+
+/// Visits a value and what lies in it.
+pub fn value_mut(site: Site, value: &mut Value, visit: &mut dyn FnMut(Site, &mut Value)) {
+    visit(site, value);
+    match (site.ty, value) {
+        (Type::Ptr { to, .. }, Value::Pointer(Pointer { to: Some(data), .. })) => {
+            value_mut(Site { ty: to, ..site }, data, visit);
+        }
+        (Type::Word, Value::Pointer(Pointer { to: Some(data), .. })) => {
+            value_mut(Site { ty: WORD_POINTEE, ..site }, data, visit);
+        }
+        (Type::Struct(layout), Value::Struct(values)) => fields_mut(layout.fields, values, visit),
+        (Type::Array(of), Value::Array(items)) => {
+            for item in items {
+                value_mut(Site { ty: of, ..site }, item, visit);
+            }
+        }
+        (Type::Entry, Value::Entry(entry)) => values_mut(entry.op, &mut entry.args, visit),
+        _ => {}
+    }
+}
+
+/// Visits every list of fields, outer ones first: the arguments of calls and entries, the fields of structures.
+pub fn groups_mut(
+    fields: &'static [Field],
+    values: &mut [Value],
+    visit: &mut dyn FnMut(&'static [Field], &mut [Value]),
+) {
+    visit(fields, values);
+    for (field, value) in fields.iter().zip(values) {
+        groups_in(&field.ty, value, visit);
+    }
+}
+
+fn groups_in(ty: &'static Type, value: &mut Value, visit: &mut dyn FnMut(&'static [Field], &mut [Value])) {
+    match (ty, value) {
+        (Type::Ptr { to, .. }, Value::Pointer(Pointer { to: Some(data), .. })) => groups_in(to, data, visit),
+        (Type::Struct(layout), Value::Struct(values)) => groups_mut(layout.fields, values, visit),
+        (Type::Array(of), Value::Array(items)) => {
+            for item in items {
+                groups_in(of, item, visit);
+            }
+        }
+        (Type::Entry, Value::Entry(entry)) => groups_mut(entry.op.operation().args, &mut entry.args, visit),
+        _ => {}
+    }
+}
+
+/// Visits every value of a program that meets a condition, numbered; returns how many there are.
+pub fn each(
+    program: &mut Program,
+    accept: &dyn Fn(Site, &Value) -> bool,
+    visit: &mut dyn FnMut(usize, usize, Site, &mut Value),
+) -> usize {
+    let mut count = 0;
+    for (index, call) in program.calls.iter_mut().enumerate() {
+        values_mut(call.op, &mut call.args, &mut |site, value| {
+            if accept(site, value) {
+                visit(count, index, site, value);
+                count += 1;
+            }
+        });
+    }
+    count
+}
+
+/// Changes the references of a call: `map` gives the new index of an earlier call, or nothing if it is gone. A
+/// reference to a call that is gone becomes the constant that would have stood in for it.
+pub fn renumber(call: &mut Call, map: &dyn Fn(u16) -> Option<u16>) {
+    values_mut(call.op, &mut call.args, &mut |_, value| {
+        if let Value::Result(reference) = value {
+            match map(reference.call) {
+                Some(index) => reference.call = index,
+                None => *value = Value::Int(reference.otherwise),
+            }
+        }
+    });
+}
+
+/// Replaces all references between calls by the constants that stand in for them.
+pub fn unwire(program: &mut Program) {
+    for call in &mut program.calls {
+        renumber(call, &|_| None);
+    }
+}
+
+/// Takes a call away and returns it. Its own references are left as they were.
+pub fn remove(program: &mut Program, at: usize) -> Call {
+    let removed = program.calls.remove(at);
+    for call in &mut program.calls[at..] {
+        renumber(call, &|index| match usize::from(index) {
+            index if index == at => None,
+            index if index > at => Some(index as u16 - 1),
+            index => Some(index as u16),
+        });
+    }
+    removed
+}
+
+/// Puts a call in, before the one that is at `at` now. Its own references must already be right.
+pub fn insert(program: &mut Program, at: usize, call: Call) {
+    for later in &mut program.calls[at..] {
+        renumber(later, &|index| Some(if usize::from(index) >= at { index + 1 } else { index }));
+    }
+    program.calls.insert(at, call);
+}

@@ -1,0 +1,102 @@
+//! Targets: what is fuzzed, with which images and switches.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::bail;
+use clap::ValueEnum;
+
+use crate::{
+    engine::{EngineError, bundle, qemu},
+    images,
+    triage::symbols::Symbols,
+};
+
+/// Configuration of the reference hypervisor's domains.
+const DOMAINS: &str = include_str!("../../hypervisor/domains.conf");
+
+/// Guest memory of one worker, in bytes.
+pub const RAM_SIZE: u64 = 32 << 20;
+
+/// What can be fuzzed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
+    ReferenceHvm,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReferenceHvm => "reference-hvm",
+        })
+    }
+}
+
+/// A target with the switches of one campaign.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    target: Target,
+    plants: Vec<String>,
+    qemu: PathBuf,
+    core: Option<usize>,
+}
+
+impl Settings {
+    /// Checks the switches.
+    ///
+    /// # Errors
+    /// The planted bug that does not exist, with those that do.
+    pub fn new(target: Target, plants: &[String], qemu: &Path, core: Option<usize>) -> anyhow::Result<Self> {
+        let known = planted_bugs::Bug::ALL.map(planted_bugs::Bug::name);
+        for plant in plants {
+            if !known.contains(&plant.as_str()) {
+                bail!("--plant {plant}: no such planted bug; there are {}", known.join(", "));
+            }
+        }
+        let mut plants = plants.to_vec();
+        plants.sort();
+        plants.dedup();
+        Ok(Self { target, plants, qemu: qemu.to_owned(), core })
+    }
+
+    /// What is fuzzed.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Planted bugs that are switched on, sorted.
+    pub fn plants(&self) -> &[String] {
+        &self.plants
+    }
+
+    /// Boots a machine.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do.
+    pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
+        let mut words = Vec::new();
+        if !self.plants.is_empty() {
+            words.push(format!("plant={}", self.plants.join(",")));
+        }
+        let modules = bundle::build(DOMAINS, images::AGENT);
+        let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
+        qemu::QemuEngine::start(qemu::QemuConfig {
+            binary: self.qemu.clone(),
+            cmdline: words.join(" "),
+            core,
+            ram_size: RAM_SIZE as usize,
+            ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
+        })
+    }
+
+    /// Symbols of the hypervisor.
+    ///
+    /// # Errors
+    /// What is wrong with the image.
+    pub fn symbols(&self) -> anyhow::Result<Symbols> {
+        Symbols::from_elf(images::HYPERVISOR)
+    }
+}

@@ -1,0 +1,98 @@
+//! Confirmation on a clean boot, and minimisation.
+
+use super::bucket::{Bucket, Classifier};
+use crate::{
+    engine::{Engine, EngineError, Execution, Request},
+    program::{Program, lower, minimize},
+};
+
+/// Runs that a finding's reproduction rate is taken from.
+pub const REPLAYS: u32 = 10;
+/// Executions that minimising one finding may take.
+pub const MINIMISE_BUDGET: usize = 2_000;
+
+/// How often a program reproduced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Reproduction {
+    /// Runs that ended in the same bucket.
+    pub reproduced: u32,
+    /// Runs.
+    pub runs: u32,
+    /// Whether the first run, on a machine that had executed nothing before, was one of them.
+    pub on_clean_boot: bool,
+}
+
+impl Reproduction {
+    /// A program whose first run fails is no finding, whatever the others did.
+    pub fn confirmed(self) -> bool {
+        self.on_clean_boot
+    }
+}
+
+/// Runs a program once; none if it is too long for the agent.
+///
+/// # Errors
+/// When no machine can be had.
+pub fn run_once(
+    engine: &mut impl Engine,
+    program: &Program,
+    execution: &mut Execution,
+) -> Result<bool, EngineError> {
+    let Ok(lowered) = lower::lower(program, 1) else { return Ok(false) };
+    engine.execute(&Request { program: &lowered.bytes, comparisons: false }, execution)?;
+    Ok(true)
+}
+
+/// Boots the machine afresh and repeats a program on it.
+///
+/// # Errors
+/// When no machine can be had.
+pub fn confirm(
+    engine: &mut impl Engine,
+    classifier: &Classifier,
+    program: &Program,
+    bucket: &Bucket,
+    runs: u32,
+) -> Result<(Reproduction, Execution), EngineError> {
+    engine.reboot()?;
+    let mut first = Execution::default();
+    let mut execution = Execution::default();
+    let mut result = Reproduction { reproduced: 0, runs, on_clean_boot: false };
+    for run in 0..runs {
+        let same = run_once(engine, program, &mut execution)?
+            && classifier.classify(program, &execution).as_ref() == Some(bucket);
+        result.reproduced += u32::from(same);
+        if run == 0 {
+            result.on_clean_boot = same;
+            first = execution.clone();
+        }
+    }
+    Ok((result, first))
+}
+
+/// Makes a program as short and plain as it can be while it stays in its bucket.
+///
+/// # Errors
+/// When no machine can be had.
+pub fn minimise(
+    engine: &mut impl Engine,
+    classifier: &Classifier,
+    program: &Program,
+    bucket: &Bucket,
+) -> Result<Program, EngineError> {
+    let mut execution = Execution::default();
+    let mut failure = None;
+    let smaller = minimize::minimize(program, MINIMISE_BUDGET, &mut |candidate| {
+        if failure.is_some() {
+            return false;
+        }
+        match run_once(engine, candidate, &mut execution) {
+            Ok(ran) => ran && classifier.classify(candidate, &execution).as_ref() == Some(bucket),
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        }
+    });
+    failure.map_or(Ok(smaller), Err)
+}
