@@ -30,7 +30,16 @@ fn boot(directory: &Path, line: &str) -> Machine {
     let ram = directory.join("ram");
     let child = Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg,thread=single", "-nodefaults", "-display", "none", "-no-reboot"])
-        .args(["-machine", "q35,memory-backend=ram", "-m", "32M", "-cpu", "qemu64,+svm,+npt", "-append", line])
+        .args([
+            "-machine",
+            "q35,memory-backend=ram",
+            "-m",
+            "32M",
+            "-cpu",
+            "qemu64,+svm,+npt",
+            "-append",
+            line,
+        ])
         .arg("-object")
         .arg(format!("memory-backend-file,id=ram,size=32M,share=on,mem-path={}", ram.display()))
         .arg("-kernel")
