@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match build_all(&root) {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
-            println!("cargo:error={what}");
+            println!("cargo::error={what}");
             ExitCode::FAILURE
         }
     }

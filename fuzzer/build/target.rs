@@ -63,6 +63,10 @@ impl ImageTarget {
             // The crash record's stack walk follows them.
             "-Cforce-frame-pointers=yes".into(),
         ];
+        if let Ok(home) = env::var("CARGO_HOME") {
+            // The build id should not depend on where a machine keeps its registry.
+            flags.push(format!("--remap-path-prefix={home}=/cargo"));
+        }
         match self {
             Self::Bare => flags.push("-Clink-arg=--build-id=sha1".into()),
             Self::Host => {
