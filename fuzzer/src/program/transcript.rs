@@ -14,8 +14,8 @@ use crate::{
     interface::{Kind, Type},
 };
 
-/// Renders the results of a program: for each call that returned its text, what it returned, and the output
-/// fields that changed.
+/// Renders the results of a program: for each call its text and what it returned, the output fields that changed, and
+/// which call was the last to begin where some never returned.
 pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> String {
     let mut out = String::new();
     for result in results {
@@ -34,6 +34,16 @@ pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> S
                     let _ = writeln!(out, "    {} bytes at offset {at:#x} changed", bytes.len());
                 }
             }
+        }
+    }
+    let returned = |index: usize| results.iter().any(|result| usize::from(result.call) == index);
+    let refused = results.iter().any(|result| result.call == WHOLE_PROGRAM);
+    let mut missing = (0..program.calls.len()).filter(|index| !returned(*index) && !refused);
+    if let Some(index) = missing.next() {
+        let _ = writeln!(out, "#{index} {} DID NOT RETURN", text::call(program, &program.calls[index]));
+        let rest = missing.count();
+        if rest > 0 {
+            let _ = writeln!(out, "    {rest} more calls were not reached");
         }
     }
     out

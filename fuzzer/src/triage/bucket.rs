@@ -1,42 +1,43 @@
 //! Buckets: which misbehaviours are the same defect.
 //!
 //! A bucket is the kind of misbehaviour and where it happened. *Where* is the innermost functions of the hypervisor's
-//! own code, inlining and generic parameters undone, so that it survives a rebuild; for an oracle, which always reports
-//! from the same place, and for a hang, which leaves no stack, it is the operation that was being carried out.
+//! own code, inlining and generic parameters undone, so that it survives a rebuild. An oracle that looks around
+//! after each call always reports from the same place: there it is the hypercall. A hang leaves no stack: there it is
+//! the operation that had begun.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt,
+    path::Path,
 };
 
 use coverage_hypercall::crash::{CrashKind, CrashRecord};
 use serde::{Deserialize, Serialize};
 
-use super::symbols::{Symbols, without_generics};
+use super::symbols::{Frame, Symbols, without_generics};
 use crate::{
     engine::{Execution, Outcome},
+    interface::interface,
     program::Program,
 };
 
 /// Functions of the stack that take part in a bucket.
 const DEPTH: usize = 3;
 
-/// Functions that every crash passes through on its way out, or that are not the hypervisor's own.
-const NOISE: &[&str] = &[
-    "core::",
-    "alloc::",
-    "compiler_builtins::",
-    "rust_begin_unwind",
-    "rust_panic",
-    "__rust",
-    "memcpy",
-    "memset",
-    "memmove",
+/// Source folders and files whose functions report a defect, or carry a planted one, but are not where it is.
+const REPORTERS: &[&str] = &[
+    "hypervisor/planted/",
+    "hypervisor/covrt/",
+    "hypervisor/src/oracle",
+    "hypervisor/src/image/crash",
+    "hypervisor/src/image/machine",
+    "hypervisor/src/image/arch/",
+    "hypervisor/src/image/runtime",
 ];
 
-/// Parts of the names of functions that report a defect but are not where it is.
-const REPORTERS: &[&str] = &["::crash::", "::oracle::", "::panic", "::report", "::machine::"];
+/// Source folders of the hypervisor's own code; the rest is its libraries.
+const OWN: &[&str] = &["hypervisor/", "coverage-hypercall/"];
 
 /// A kind of misbehaviour at a place. Its text is a directory name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,7 +87,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 pub struct Classifier {
     symbols: Symbols,
     /// Symbolising takes milliseconds, and campaigns crash at the same places over and over.
-    cache: RefCell<BTreeMap<u64, String>>,
+    cache: RefCell<BTreeMap<u64, Vec<String>>>,
 }
 
 impl Classifier {
@@ -100,8 +101,15 @@ impl Classifier {
         &self.symbols
     }
 
-    fn function(&self, address: u64) -> String {
-        self.cache.borrow_mut().entry(address).or_insert_with(|| self.symbols.function(address)).clone()
+    /// The hypervisor's own functions at an address, innermost first. Inlined ones count like the others: what the compiler
+    /// inlines differs from build to build.
+    fn functions(&self, address: u64) -> Vec<String> {
+        let mut cache = self.cache.borrow_mut();
+        let functions = cache.entry(address).or_insert_with(|| {
+            let frames = self.symbols.frames(address);
+            frames.iter().filter_map(|frame| place_of(frame)).collect()
+        });
+        functions.clone()
     }
 
     /// The bucket of an execution, or none where the hypervisor behaved.
@@ -121,34 +129,57 @@ impl Classifier {
     fn crash(&self, record: &CrashRecord, operation: &str) -> Bucket {
         let kind = CrashKind::from_u32(record.kind);
         let name = kind.map_or_else(|| format!("kind{}", record.kind), |k| k.name().to_owned());
-        let at_place = matches!(
-            kind,
-            Some(CrashKind::Panic | CrashKind::Assertion | CrashKind::Fault | CrashKind::DoubleFault)
-        );
-        let place = if at_place { self.place(record) } else { Vec::new() };
+        let place = if reports_in_place(kind) { self.place(record) } else { Vec::new() };
         match place.first() {
-            Some(innermost) => Bucket::new(&name, short(innermost), &place.join("\n")),
-            None => Bucket::new(&name, operation, operation),
+            Some(innermost) => Bucket::new(&name, innermost, &place.join("\n")),
+            None => {
+                let mut operations = interface().operations().iter();
+                let number = operations.find(|o| u64::from(o.number) == record.hypercall);
+                let place = number.map_or(operation, |o| o.family());
+                Bucket::new(&name, place, place)
+            }
         }
     }
 
     /// The innermost functions of the hypervisor's own code.
     fn place(&self, record: &CrashRecord) -> Vec<String> {
-        let mut place: Vec<String> = Vec::new();
+        let mut place = Vec::new();
         for address in stack(record) {
-            let function = self.function(address);
-            let noise = function == "?"
-                || NOISE.iter().any(|n| function.starts_with(n))
-                || REPORTERS.iter().any(|r| function.contains(r));
-            if !noise && place.last() != Some(&function) {
-                place.push(function);
-            }
-            if place.len() == DEPTH {
+            place.extend(self.functions(address));
+            if place.len() >= DEPTH {
+                place.truncate(DEPTH);
                 break;
             }
         }
         place
     }
+}
+
+/// Module and name of a function that can be where a defect is: `sched_op::poll`.
+fn place_of(frame: &Frame) -> Option<String> {
+    let (file, _) = frame.location.as_ref()?;
+    let own = OWN.iter().any(|root| file.starts_with(root));
+    if !own || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+        return None;
+    }
+    let path = Path::new(file);
+    let stem = path.file_stem()?.to_str()?;
+    let module = match stem {
+        "mod" | "lib" => path.parent()?.file_name()?.to_str()?,
+        stem => stem,
+    };
+    let name = without_generics(&frame.function);
+    let name = name.rsplit("::").find(|part| !part.starts_with('{'))?;
+    Some(format!("{module}::{name}"))
+}
+
+/// Whether the stack of a crash of this kind leads to the defect. The other oracles look around after each call.
+fn reports_in_place(kind: Option<CrashKind>) -> bool {
+    use CrashKind::{Assertion, DoubleFault, Fault, HeapCanary, Latency, Panic, Privilege, StackCanary};
+    matches!(
+        kind,
+        Some(Panic | Assertion | Fault | DoubleFault | StackCanary | HeapCanary | Privilege | Latency)
+    )
 }
 
 /// The addresses to symbolise, innermost first: the instruction itself, then the call sites.
@@ -165,23 +196,9 @@ pub fn current_operation(program: &Program, execution: &Execution) -> &'static s
     current.map_or("end", |(_, call)| call.op.operation().name)
 }
 
-/// The last two parts of a path: module and function.
-fn short(function: &str) -> &str {
-    let function = function.trim();
-    match function.rmatch_indices("::").nth(1) {
-        Some((at, _)) => &function[at + 2..],
-        None => function,
-    }
-}
-
 /// Kind of a crash record in words, for reports.
 pub fn kind_name(record: &CrashRecord) -> &'static str {
     CrashKind::from_u32(record.kind).map_or("unknown", CrashKind::name)
-}
-
-/// A function's name as reports show it.
-pub fn display_name(function: &str) -> String {
-    without_generics(function)
 }
 
 #[cfg(test)]
@@ -203,8 +220,24 @@ mod tests {
     }
 
     #[test]
-    fn short_names_keep_module_and_function() {
-        assert_eq!(short("hypervisor::hypercall::memory_op::exchange"), "memory_op::exchange");
-        assert_eq!(short("memcpy"), "memcpy");
+    fn a_place_is_module_and_function_of_our_own_code() {
+        let frame = |function: &str, file: &str| {
+            place_of(&Frame { function: function.into(), location: Some((file.into(), 1)), inlined: true })
+        };
+        let poll = Some("sched_op::poll".to_owned());
+        assert_eq!(frame("poll", "hypervisor/src/hypercall/sched_op.rs"), poll);
+        assert_eq!(
+            frame(
+                "hypervisor::hypercall::sched_op::poll::{closure#0}",
+                "hypervisor/src/hypercall/sched_op.rs"
+            ),
+            poll
+        );
+        assert_eq!(
+            frame("dispatch<u8>", "hypervisor/src/hypercall/mod.rs"),
+            Some("hypercall::dispatch".into())
+        );
+        assert_eq!(frame("wild_read", "hypervisor/planted/src/wild.rs"), None);
+        assert_eq!(frame("push", "library/alloc/src/vec/mod.rs"), None);
     }
 }

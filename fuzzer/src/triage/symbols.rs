@@ -64,22 +64,15 @@ impl Symbols {
         }
         if let Some(physical) = found.last_mut() {
             physical.inlined = false;
-            // Line tables alone name the file but not the function: the symbol table knows the outermost one.
-            if physical.function == "?" {
-                if let Some(symbol) = self.loader.find_symbol(address) {
-                    physical.function = demangle(symbol);
-                }
+            // Line tables give names without their modules: the symbol table knows the whole of the outermost one.
+            if let Some(symbol) = self.loader.find_symbol(address) {
+                physical.function = demangle(symbol);
             }
         } else {
             let function = self.loader.find_symbol(address).map_or_else(|| "?".into(), demangle);
             found.push(Frame { function, location: None, inlined: false });
         }
         found
-    }
-
-    /// The function whose code an address really is, inlining undone, without generic parameters.
-    pub fn function(&self, address: u64) -> String {
-        self.frames(address).pop().map_or_else(|| "?".into(), |f| without_generics(&f.function))
     }
 }
 
