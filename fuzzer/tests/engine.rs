@@ -168,25 +168,25 @@ fn run_text(engine: &mut QemuEngine, program: &str) -> Execution {
 
 /// The agent's own code gives way to the hypercall page: what it then does is its own business.
 const LOST_AGENT: &str = "d1 agent.wrmsr(hypercall_page, 0x100000)\nd1 xen_version.version()\n";
-const HEALTHY: &str = "d1 xen_version.version()\n";
+/// `jmp $`.
+const ENDLESS_LOOP: &str = "d1 agent.write(playground, 0xfeeb)\nd1 agent.exec(playground)\n";
+const HEALTHY: &str = "d1 xen_version.version()\nd2 xen_version.version()\n";
 
 #[test]
 fn a_guest_that_runs_on_is_not_a_hang() {
     let settings = Settings::new(Target::ReferenceHvm, &[], Path::new("qemu-system-x86_64"), None).unwrap();
     let mut engine = settings.start().unwrap();
     let healthy = run_text(&mut engine, HEALTHY);
-    assert_eq!((healthy.outcome, healthy.calls.len()), (Outcome::Done, 1));
-    let lost = run_text(&mut engine, LOST_AGENT);
-    assert_eq!(lost.outcome, Outcome::Runaway);
-    assert!(lost.counters.iter().all(|count| *count == 0), "they depend on when it was noticed");
-    for _ in 0..3 {
-        let again = run_text(&mut engine, LOST_AGENT);
-        assert_eq!((again.outcome, again.blocks), (Outcome::Runaway, lost.blocks));
-        let again = run_text(&mut engine, HEALTHY);
-        assert_eq!(
-            (again.outcome, again.calls, again.counters, again.blocks),
-            (healthy.outcome, healthy.calls.clone(), healthy.counters.clone(), healthy.blocks)
-        );
+    assert_eq!((healthy.outcome, healthy.calls.len()), (Outcome::Done, 2));
+    for program in [LOST_AGENT, ENDLESS_LOOP] {
+        for _ in 0..3 {
+            let lost = run_text(&mut engine, program);
+            assert_eq!(lost.outcome, Outcome::Runaway, "{program}");
+            assert!(lost.counters.iter().all(|count| *count == 0), "they depend on when it was noticed");
+            let again = run_text(&mut engine, HEALTHY);
+            assert_eq!((again.outcome, again.blocks), (Outcome::Done, healthy.blocks));
+            assert_eq!((again.calls, again.counters), (healthy.calls.clone(), healthy.counters.clone()));
+        }
     }
     assert_eq!(engine.restarts(), 0);
 }
