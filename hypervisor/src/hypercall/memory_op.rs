@@ -15,6 +15,8 @@ use crate::{
 use alloc::{collections::BTreeSet, vec::Vec};
 use xen_abi::{DomId, errno::Errno, memory};
 
+/// Extents that one call does at most. A guest goes on where the result says; Xen preempts instead.
+const MAX_EXTENTS: u64 = 512;
 /// Largest extent of an unprivileged domain (`CONFIG_DOMU_MAX_ORDER` of Xen).
 const MAX_ORDER: u32 = 9;
 /// Most pages that one exchange handles; then it ends with `EAGAIN` and says how far it came.
@@ -86,7 +88,8 @@ impl Hypervisor {
         if request.extent_order > MAX_ORDER || request.mem_flags & memory::MEMF_POPULATE_ON_DEMAND != 0 {
             return start;
         }
-        for n in start..request.nr_extents {
+        let end = request.nr_extents.min(start + MAX_EXTENTS);
+        for n in start..end {
             let done = match op {
                 memory::POPULATE_PHYSMAP => self.populate(call, id, &request, n),
                 memory::DECREASE_RESERVATION => self.decrease(call, id, &request, n),
@@ -96,7 +99,7 @@ impl Hypervisor {
                 return n;
             }
         }
-        request.nr_extents
+        end
     }
 
     /// Allocates an extent for a domain, within its limit.

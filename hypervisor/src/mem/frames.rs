@@ -85,7 +85,10 @@ impl Frames {
     }
 
     /// First of `count` free frames in a row, aligned to `align` frames.
-    fn find(&self, count: usize, align: u64) -> Option<usize> {
+    fn find(&mut self, count: usize, align: u64) -> Option<usize> {
+        // Frames that were given away since the last search are passed once, not at each search.
+        let taken = self.table[self.lowest..].iter().take_while(|frame| frame.owner != Owner::Free).count();
+        self.lowest += taken;
         let misaligned = (self.base + self.lowest as u64) % align;
         let mut start = self.lowest + if misaligned == 0 { 0 } else { (align - misaligned) as usize };
         while start + count <= self.table.len() {
@@ -112,9 +115,6 @@ impl Memory {
             *frame = Frame { owner, references: 1, gfn: None };
         }
         frames.free -= count;
-        if start == frames.lowest {
-            frames.lowest += count as usize;
-        }
         let first = frames.base + start as u64;
         for mfn in first..first + count {
             self.machine.fill_page(Mfn(mfn), 0);
