@@ -1,6 +1,9 @@
 //! `hyperfuzz bench`: measurements, as ratios of one run.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -12,6 +15,7 @@ use super::{
     options::{CampaignOptions, TargetOptions, duration},
 };
 use crate::{
+    campaign::store,
     engine::{Engine, Execution, Outcome, Request},
     interface::interface,
     program::{Program, generate, lower},
@@ -39,6 +43,9 @@ pub(super) struct Speed {
     /// Seed of the programs.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Measure this program instead of generated ones.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -56,7 +63,7 @@ const ROUNDS: usize = 5;
 #[derive(Debug, Serialize)]
 struct Report {
     target: String,
-    calls_per_program: usize,
+    calls_per_program: f64,
     ceiling_executions_per_second: f64,
     engine_executions_per_second: f64,
     engine_calls_per_second: f64,
@@ -71,7 +78,12 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     let Command::Speed(args) = command;
     let settings = args.target.settings()?;
     let mut engine = settings.start()?;
-    let programs = programs(&mut engine, args)?;
+    let programs = match &args.program {
+        Some(file) => vec![store::load_program(file)?],
+        None => programs(&mut engine, args)?,
+    };
+    let calls =
+        programs.iter().map(|program| program.calls.len()).sum::<usize>() as f64 / programs.len() as f64;
     let once: Vec<_> = lowered(&programs, 1)?;
     let many: Vec<_> = lowered(&programs, TURNS)?;
     let mut execution = Execution::default();
@@ -90,10 +102,10 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     let (fuzzer_executions, fuzzer_calls) = fuzzer(&settings, args)?;
     let report = Report {
         target: settings.target().to_string(),
-        calls_per_program: args.calls as usize,
+        calls_per_program: calls,
         ceiling_executions_per_second: 1.0 / ceiling_time,
         engine_executions_per_second: 1.0 / engine_time,
-        engine_calls_per_second: args.calls as f64 / engine_time,
+        engine_calls_per_second: calls / engine_time,
         fuzzer_executions_per_second: fuzzer_executions,
         fuzzer_calls_per_second: fuzzer_calls,
         fuzzer_calls_per_program: fuzzer_calls / fuzzer_executions.max(1e-9),
@@ -108,8 +120,8 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
         let row = |name: &str, rate: f64, calls: f64| {
             println!("{name:22} {rate:>10.0} {:>10.0} {calls:>15.1}", rate * calls);
         };
-        row("in-guest ceiling", report.ceiling_executions_per_second, args.calls as f64);
-        row("bare engine", report.engine_executions_per_second, args.calls as f64);
+        row("in-guest ceiling", report.ceiling_executions_per_second, calls);
+        row("bare engine", report.engine_executions_per_second, calls);
         row("whole fuzzer", fuzzer_executions, report.fuzzer_calls_per_program);
         println!("\nengine / ceiling       {:>10.2}", report.engine_to_ceiling);
         println!("fuzzer / engine        {:>10.2}", report.fuzzer_to_engine);

@@ -1,6 +1,6 @@
 //! LibAFL's executor over any engine.
 
-use std::{collections::BTreeSet, num::NonZeroU64};
+use std::collections::BTreeSet;
 
 use libafl::{
     Error,
@@ -11,7 +11,7 @@ use libafl::{
 use libafl_bolts::{ToSliceMut, tuples::RefIndexable};
 
 use super::{
-    session::{Ended, Limits},
+    limits::{Ended, Limits},
     verdict::VerdictObserver,
 };
 use crate::{
@@ -53,7 +53,6 @@ pub(super) struct EngineExecutor<'a, E> {
     pub(super) pending: Vec<Candidate>,
     pub(super) statistics: Statistics,
     limits: Limits,
-    max_executions: Option<NonZeroU64>,
     /// Why the loop was left.
     pub(super) ended: Option<Ended>,
     /// The engine's last words.
@@ -76,7 +75,6 @@ impl<'a, E: Engine> EngineExecutor<'a, E> {
             seen,
             pending: Vec::new(),
             statistics: Statistics::default(),
-            max_executions: limits.executions.and_then(NonZeroU64::new),
             limits,
             ended: None,
             failure: None,
@@ -85,7 +83,7 @@ impl<'a, E: Engine> EngineExecutor<'a, E> {
 
     /// Runs one program outside LibAFL's bookkeeping, with or without comparisons.
     pub(super) fn observe(&mut self, program: &Program, comparisons: bool) -> Result<&Execution, Error> {
-        if let Some(reason) = self.limits.reached(self.statistics.executions, self.max_executions) {
+        if let Some(reason) = self.limits.reached(self.statistics.executions) {
             self.ended = Some(reason);
             return Err(Error::shutting_down());
         }

@@ -9,9 +9,11 @@
 mod comparisons;
 mod executor;
 mod input;
+mod limits;
 mod mutator;
 mod session;
 mod verdict;
 
 pub use executor::Candidate;
-pub use session::{Driver, Ended, Limits, Plan, SessionError, run};
+pub use limits::{Ended, Limits};
+pub use session::{Driver, Plan, SessionError, run};

@@ -1,14 +1,6 @@
 //! One run of the loop: from a list of initial programs to a reason to stop.
 
-use std::{
-    collections::BTreeSet,
-    num::{NonZeroU64, NonZeroUsize},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::BTreeSet, num::NonZeroUsize};
 
 use libafl::{
     Error, HasNamedMetadata,
@@ -29,6 +21,7 @@ use rand_pcg::Pcg64Mcg;
 use super::{
     comparisons::ComparisonStage,
     executor::{Candidate, EDGES, EngineExecutor, edge_observer},
+    limits::{Ended, Limits},
     mutator::ProgramMutator,
     verdict::{Question, VerdictFeedback, VerdictObserver},
 };
@@ -44,43 +37,6 @@ use crate::{
 const GENERATED: usize = 64;
 /// Most mutants of one corpus entry before the next one's turn.
 const MUTANTS: NonZeroUsize = NonZeroUsize::new(96).unwrap();
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The limit of executions was reached.
-    Executions,
-    /// The time is up.
-    Time,
-    /// Somebody pressed Ctrl-C, or the driver said so.
-    Interrupted,
-}
-
-/// When to stop.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// Executions of this session, those of comparison runs included.
-    pub executions: Option<u64>,
-    /// Point in time.
-    pub deadline: Option<Instant>,
-    /// Set from outside: stop as soon as the current execution is over.
-    pub stop: Arc<AtomicBool>,
-}
-
-impl Limits {
-    /// Which limit is reached after so many executions, if any.
-    pub(super) fn reached(&self, executions: u64, most: Option<NonZeroU64>) -> Option<Ended> {
-        if most.is_some_and(|most| executions >= most.get()) {
-            return Some(Ended::Executions);
-        }
-        if self.stop.load(Ordering::Relaxed) {
-            return Some(Ended::Interrupted);
-        }
-        // The clock is asked rarely: a call per execution would be visible in the rate.
-        let look = executions.is_multiple_of(16);
-        (look && self.deadline.is_some_and(|at| Instant::now() >= at)).then_some(Ended::Time)
-    }
-}
 
 /// What a session starts from.
 #[derive(Clone, Debug)]

@@ -60,6 +60,8 @@ pub enum Mutation {
     Swap,
     /// A value was replaced.
     Argument,
+    /// A number took the value of another one.
+    Relate,
     /// A flag or an enumeration changed.
     Flags,
     /// Bytes in a buffer changed.
@@ -80,7 +82,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All that [`mutate`] chooses from, with their shares.
-    pub const SHARES: [(Self, u32); 15] = [
+    pub const SHARES: [(Self, u32); 16] = [
         (Self::Insert, 16),
         (Self::Remove, 6),
         (Self::Replace, 6),
@@ -88,6 +90,7 @@ impl Mutation {
         (Self::Duplicate, 6),
         (Self::Swap, 4),
         (Self::Argument, 20),
+        (Self::Relate, 6),
         (Self::Flags, 8),
         (Self::Bytes, 3),
         (Self::Resize, 5),
@@ -109,6 +112,7 @@ impl Mutation {
             Self::Duplicate => "duplicate",
             Self::Swap => "swap",
             Self::Argument => "argument",
+            Self::Relate => "relate",
             Self::Flags => "flags",
             Self::Bytes => "bytes",
             Self::Resize => "resize",
@@ -166,6 +170,7 @@ pub fn apply<R: Rng + ?Sized>(
         Mutation::Duplicate => structure::duplicate(program, rng),
         Mutation::Swap => structure::swap(program, rng),
         Mutation::Argument => value::argument(program, rng, interface),
+        Mutation::Relate => value::relate(program, rng),
         Mutation::Flags => value::flags(program, rng),
         Mutation::Bytes => value::bytes(program, rng),
         Mutation::Resize => value::resize(program, rng, interface),

@@ -35,6 +35,40 @@ pub(super) fn argument<R: Rng + ?Sized>(program: &mut Program, rng: &mut R, inte
     })
 }
 
+/// Gives a number, or all numbers of its name, the value of another one in the same call: interfaces are full of pairs that
+/// have to agree, and no single change keeps them in step.
+pub(super) fn relate<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
+    let Some(start) = any_call(program, rng) else { return false };
+    let len = program.calls.len();
+    for index in (start..len).chain(0..start) {
+        let call = &mut program.calls[index];
+        let mut numbers = Vec::new();
+        walk::values_mut(call.op, &mut call.args, &mut |site, value| {
+            if let (Value::Int(number), Type::Int { .. }, false) = (value, site.ty, site.out) {
+                numbers.push((site.name, *number));
+            }
+        });
+        if numbers.len() < 2 {
+            continue;
+        }
+        let (_, source) = numbers[rng.random_range(0..numbers.len())];
+        let chosen = rng.random_range(0..numbers.len());
+        let name = numbers[chosen].0;
+        let all = rng.random_bool(0.5);
+        let mut at = 0;
+        walk::values_mut(call.op, &mut call.args, &mut |site, value| {
+            if let (Value::Int(number), Type::Int { width, .. }, false) = (value, site.ty, site.out) {
+                if at == chosen || (all && site.name == name) {
+                    *number = source & mask(*width);
+                }
+                at += 1;
+            }
+        });
+        return true;
+    }
+    false
+}
+
 /// Flips a flag that has a name, or takes another enumerated value.
 pub(super) fn flags<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
     let accept = |site: walk::Site, value: &Value| {
