@@ -3,11 +3,14 @@
 mod guest;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyperfuzz::engine::qemu::{QemuConfig, QemuEngine};
 use hyperfuzz::engine::{Engine, EngineError, Execution, Outcome, Request, bundle};
+use hyperfuzz::program::{lower, text};
+use hyperfuzz::target::{Settings, Target};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn config() -> QemuConfig {
@@ -84,12 +87,7 @@ fn replaces_a_machine_that_died() {
 
 #[test]
 fn gives_up_on_a_program_that_always_costs_the_machine() {
-    let config = QemuConfig {
-        budget: u64::MAX,
-        stall_limit: Duration::from_secs(60),
-        wall_limit: Duration::from_millis(100),
-        ..config()
-    };
+    let config = QemuConfig { budget: u64::MAX, wall_limit: Duration::from_millis(100), ..config() };
     let mut engine = QemuEngine::start(config).unwrap();
     let execution = execute(&mut engine, guest::SPIN);
     assert_eq!((execution.outcome, engine.restarts()), (Outcome::Timeout, 3));
@@ -113,4 +111,82 @@ fn says_why_there_is_no_machine() {
     assert!(error.to_string().contains("/nonexistent"), "{error}");
     let error = start(QemuConfig { boot_limit: Duration::ZERO, ..config() });
     assert!(matches!(error, EngineError::BootTimeout { .. }), "{error}");
+}
+
+/// A file in place of QEMU.
+fn script(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn refuses_another_qemu() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = |binary| QemuEngine::start(QemuConfig { binary, ..config() }).expect_err("not QEMU 7.2");
+    for (name, text, said) in [
+        ("old", "echo 'QEMU emulator version 5.2.0 (some build)'", "QEMU 5.2.0;"),
+        ("longer", "echo 'QEMU emulator version 7.20.1'", "QEMU 7.20.1;"),
+        ("other", "echo something else", "no known version (exit code 0)"),
+        ("broken", "echo 'no such library' >&2; exit 127", "(exit code 127) no such library"),
+    ] {
+        let error = error(script(directory.path(), name, text));
+        assert!(matches!(error, EngineError::Version { .. }), "{name}: {error}");
+        let error = error.to_string();
+        assert!(error.contains(said) && error.contains("install qemu-system-x86 7.2"), "{name}: {error}");
+    }
+    let lies =
+        "test $1 != --version || exec echo 'QEMU emulator version 7.2.1'; echo 'out of order' >&2; exit 3";
+    let error = error(script(directory.path(), "lies", lies));
+    assert!(matches!(error, EngineError::Died { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("exit code 3") && error.contains("out of order"), "{error}");
+    assert!(error.contains("hyperfuzz doctor"), "{error}");
+}
+
+#[test]
+fn says_where_memory_cannot_be_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a-file");
+    fs::write(&file, b"").unwrap();
+    let config = QemuConfig { work_directory: Some(file.clone()), ..config() };
+    let error = QemuEngine::start(config).expect_err("a file is no directory");
+    assert!(matches!(error, EngineError::WorkDirectory { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains(file.to_str().unwrap()) && error.contains("work directory"), "{error}");
+}
+
+/// Runs a program on the reference hypervisor.
+fn run_text(engine: &mut QemuEngine, program: &str) -> Execution {
+    let program = text::parse(program).unwrap();
+    let lowered = lower::lower(&program, 1).unwrap();
+    let mut execution = Execution::default();
+    engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution).unwrap();
+    execution
+}
+
+/// The agent's own code gives way to the hypercall page: what it then does is its own business.
+const LOST_AGENT: &str = "d1 agent.wrmsr(hypercall_page, 0x100000)\nd1 xen_version.version()\n";
+/// `jmp $`.
+const ENDLESS_LOOP: &str = "d1 agent.write(playground, 0xfeeb)\nd1 agent.exec(playground)\n";
+const HEALTHY: &str = "d1 xen_version.version()\nd2 xen_version.version()\n";
+
+#[test]
+fn a_guest_that_runs_on_is_not_a_hang() {
+    let settings = Settings::new(Target::ReferenceHvm, &[], Path::new("qemu-system-x86_64"), None).unwrap();
+    let mut engine = settings.start().unwrap();
+    let healthy = run_text(&mut engine, HEALTHY);
+    assert_eq!((healthy.outcome, healthy.calls.len()), (Outcome::Done, 2));
+    for program in [LOST_AGENT, ENDLESS_LOOP] {
+        for _ in 0..3 {
+            let lost = run_text(&mut engine, program);
+            assert_eq!(lost.outcome, Outcome::Runaway, "{program}");
+            assert!(lost.counters.iter().all(|count| *count == 0), "they depend on when it was noticed");
+            let again = run_text(&mut engine, HEALTHY);
+            assert_eq!((again.outcome, again.blocks), (Outcome::Done, healthy.blocks));
+            assert_eq!((again.calls, again.counters), (healthy.calls.clone(), healthy.counters.clone()));
+        }
+    }
+    assert_eq!(engine.restarts(), 0);
 }

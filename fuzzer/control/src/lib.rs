@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
 /// Longest error message, in bytes.
@@ -67,10 +67,12 @@ pub enum End {
     Idle = 2,
     /// The crash marker.
     Crash = 3,
-    /// Over the budget, or halted for ever.
+    /// The hypervisor did not come back from one exit within its budget, or halted for ever.
     Hang = 4,
     /// The machine shut down or reset.
     TripleFault = 5,
+    /// The guest ran on without end.
+    Runaway = 6,
 }
 
 impl End {
@@ -83,6 +85,7 @@ impl End {
             3 => Self::Crash,
             4 => Self::Hang,
             5 => Self::TripleFault,
+            6 => Self::Runaway,
             _ => return None,
         })
     }
@@ -120,7 +123,8 @@ pub struct Control {
     pub dirty_pages: AtomicU32,
     /// Physical address of the beacon, as the ready marker gave it. Not checked by the plugin.
     pub beacon: AtomicU64,
-    /// Translated blocks that the last execution executed.
+    /// Translated blocks that the last execution executed; for a hang or a runaway a figure that does not depend on when it was
+    /// noticed.
     pub blocks: AtomicU64,
     /// Time that the last reset took, in nanoseconds.
     pub reset_ns: AtomicU64,
@@ -130,12 +134,13 @@ pub struct Control {
     pub device_resets: AtomicU64,
     /// Bytes of guest memory; written by the host before QEMU starts.
     pub ram_size: AtomicU64,
-    /// Translated blocks after which an execution is a hang; written by the host.
+    /// Translated blocks that the hypervisor may execute in one exit, and before the first entry; written by the host. On a
+    /// machine that never executes VMRUN, this limits the whole execution.
     pub budget: AtomicU64,
-    /// Milliseconds after which a machine that is halted, or executes no block, hangs; written by the host.
-    pub stall_ms: AtomicU32,
-    /// Valid entries of `pokes`; written by the host.
-    pub poke_count: AtomicU32,
+    /// VM exits that an execution may have; written by the host.
+    pub guest_exits: AtomicU64,
+    /// Translated blocks that guests may execute in one execution; written by the host.
+    pub guest_blocks: AtomicU64,
     /// First byte of the code in which markers are honoured, as an offset in guest memory.
     pub text_base: AtomicU64,
     /// Bytes of that code. Zero: no marker but the ready marker is honoured.
@@ -144,8 +149,8 @@ pub struct Control {
     pub pokes: [Poke; MAX_POKES],
     /// Valid bytes of `error`.
     pub error_len: AtomicU32,
-    /// Not used, zero.
-    pub reserved: AtomicU32,
+    /// Valid entries of `pokes`; written by the host.
+    pub poke_count: AtomicU32,
     /// Why the plugin gave up, in UTF-8.
     pub error: [AtomicU8; MAX_ERROR],
 }
@@ -153,9 +158,9 @@ pub struct Control {
 const _: () = assert!(size_of::<Poke>() == 16);
 const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
-const _: () = assert!(core::mem::offset_of!(Control, pokes) == 112);
-const _: () = assert!(core::mem::offset_of!(Control, error) == 112 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 120 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
+const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
+const _: () = assert!(size_of::<Control>() == 128 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {
@@ -195,6 +200,6 @@ mod tests {
             }
         }
         assert_eq!(State::from_u32(4), None);
-        assert_eq!(End::from_u32(6), None);
+        assert_eq!(End::from_u32(7), None);
     }
 }

@@ -20,6 +20,8 @@ const DR7_ARMED: u64 = 0xff;
 const HF_GUEST: u32 = 1 << 21;
 /// `HF_CPL_MASK`: current privilege level.
 const HF_CPL: u32 = 3;
+/// RFLAGS.IF: interrupts are taken.
+const FLAG_IF: u64 = 1 << 9;
 /// Index of RDI in `env.regs`.
 const RDI: usize = 7;
 /// `cpu->exception_index` when there is no exception.
@@ -34,6 +36,7 @@ pub(crate) struct Layout {
     raw: Range<usize>,
     regs: usize,
     eip: usize,
+    eflags: usize,
     hflags: usize,
     dr: usize,
     halted: usize,
@@ -98,6 +101,7 @@ impl Layout {
             raw: regs..end,
             regs,
             eip: offset(&x86, "env.eip")?,
+            eflags: offset(&x86, "env.eflags")?,
             hflags: offset(&x86, "env.hflags")?,
             dr: offset(&x86, "env.dr")?,
             halted: offset(&common, "halted")?,
@@ -138,6 +142,14 @@ impl Layout {
     /// True where the CPU waits for an interrupt.
     pub(crate) fn halted(&self, cpu: *mut Cpu) -> bool {
         Self::read::<u32>(cpu, self.halted) != 0
+    }
+
+    /// True where the CPU waits for an interrupt that cannot come. On the CPU's own thread, between two blocks; the machine's
+    /// clock stands still, so that no timer fires.
+    pub(crate) fn halted_for_ever(&self, cpu: *mut Cpu) -> bool {
+        let takes_interrupts = Self::read::<u64>(cpu, self.eflags) & FLAG_IF != 0;
+        let requested = Self::read::<u32>(cpu, self.interrupt_request) != 0;
+        self.halted(cpu) && !(takes_interrupts && requested)
     }
 
     /// DR7.

@@ -10,9 +10,11 @@
 //! | `qemu` | declarations of QEMU's functions, found at load |
 //! | `translate` | what is added to translated code |
 //! | `run` | the life of the machine: snapshot, doorbell, reset, end, watchdog |
+//! | `budget` | whose blocks are counted, and against which limit |
 //! | `cpu`, `memory`, `devices` | saving and restoring each of these |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
 
+mod budget;
 mod cpu;
 mod devices;
 mod memory;

@@ -16,21 +16,20 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, End, State};
 use rustix::thread::futex;
 
+use crate::budget::{Account, BLOCKS, Limits};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
 use crate::memory::Memory;
 use crate::qemu::{Cpu, Qemu};
 
-/// Translated blocks that were executed. An inline operation of the translated code counts it.
-pub(crate) static BLOCKS: AtomicU64 = AtomicU64::new(0);
-/// Port instructions that were executed, likewise.
+/// Port instructions that were executed. An inline operation of the translated code counts it.
 pub(crate) static PORT_ACCESSES: AtomicU64 = AtomicU64::new(0);
 /// The plugin. Set once, before the machine exists.
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
 /// Period of the watchdog.
 const TICK: Duration = Duration::from_millis(1);
-/// Ticks without progress after which a halted machine hangs: nothing can wake it, as its clock stands still.
+/// Ticks without a block after which a halted machine is looked at: nothing can wake it, as its clock stands still.
 const HALTED_TICKS: u32 = 2;
 
 /// What the machine is doing.
@@ -60,6 +59,8 @@ struct Machine {
     snapshot: Option<Snapshot>,
     /// Devices may differ from the snapshot.
     devices_touched: bool,
+    /// Where the hypervisor goes on after a VM exit: offsets in guest memory.
+    exits_to: Vec<usize>,
     run_began: Option<Instant>,
 }
 
@@ -73,8 +74,14 @@ pub(crate) struct Plugin {
     layout: Layout,
     machine: Mutex<Machine>,
     phase: AtomicU32,
+    /// An [`End`] that this run has reached, whatever else has asked for its end; [`End::Ready`] if none.
+    reached: AtomicU32,
+    account: Account,
     cpu: AtomicPtr<Cpu>,
 }
+
+/// Places with VMRUN that are known at most: a hypervisor has one or two.
+const MAX_EXITS_TO: usize = 64;
 
 /// The plugin; it exists before any callback is registered.
 pub(crate) fn plugin() -> Option<&'static Plugin> {
@@ -93,6 +100,8 @@ pub(crate) fn install(qemu: Qemu, control: &'static Control) -> Result<(), Strin
         layout,
         machine: Mutex::default(),
         phase: AtomicU32::new(Phase::Boot as u32),
+        reached: AtomicU32::new(End::Ready as u32),
+        account: Account::default(),
         cpu: AtomicPtr::new(ptr::null_mut()),
     });
     std::thread::Builder::new()
@@ -149,7 +158,37 @@ impl Plugin {
         offset.wrapping_sub(base) < self.control.text_len.load(Ordering::Relaxed)
     }
 
-    /// Ends the run, if it is still going on.
+    /// Notes that VMRUN was translated at this offset. False where that is no business of the hypervisor's.
+    pub(crate) fn note_vmrun(&self, offset: usize) -> bool {
+        // Where the hypervisor's code lies is not known before the snapshot.
+        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
+        if known && !self.in_text(offset as u64) {
+            return false;
+        }
+        let exits_to = &mut self.machine().exits_to;
+        let next = offset + VMRUN.len();
+        let noted = exits_to.contains(&next);
+        if !noted && exits_to.len() < MAX_EXITS_TO {
+            exits_to.push(next);
+        }
+        noted || exits_to.contains(&next)
+    }
+
+    /// True where the hypervisor goes on at this offset after a VM exit.
+    pub(crate) fn is_behind_vmrun(&self, offset: usize) -> bool {
+        self.machine().exits_to.contains(&offset)
+    }
+
+    /// A run that is over one of its limits ends here, in a callback of translated code.
+    fn stop_over_limit(&self, cpu: *mut Cpu) {
+        if self.request_end(cpu, End::Hang) || self.phase.load(Ordering::SeqCst) == Phase::Ending as u32 {
+            // SAFETY: as in `ready_reached`.
+            unsafe { (self.qemu.cpu_loop_exit)(cpu) };
+        }
+    }
+
+    /// Ends the run, if it is still going on. For [`End::Hang`] the vCPU's thread looks first whether it has to end, and
+    /// how.
     fn request_end(&self, cpu: *mut Cpu, end: End) -> bool {
         let ours = self.advance(Phase::Running, Phase::Ending);
         if ours {
@@ -225,7 +264,8 @@ impl Plugin {
         // SAFETY: the vCPU's own thread.
         unsafe { (self.qemu.tlb_flush)(cpu) };
         self.apply_pokes(memory)?;
-        BLOCKS.store(0, Ordering::Relaxed);
+        self.account.reset();
+        self.reached.store(End::Ready as u32, Ordering::Relaxed);
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         let now = Instant::now();
         machine.run_began = Some(now);
@@ -255,7 +295,7 @@ impl Plugin {
         Ok(())
     }
 
-    /// Ends runs that are over their budget or stand still. Never returns.
+    /// Asks for the end of runs that are over a limit or stand still. Never returns.
     fn watch(&self) {
         let (mut last, mut still) = (0, 0u32);
         loop {
@@ -268,11 +308,11 @@ impl Plugin {
             let blocks = BLOCKS.load(Ordering::Relaxed);
             still = if blocks == last { still + 1 } else { 0 };
             last = blocks;
-            if self.hangs(cpu, still, last) {
+            if self.suspicious(cpu, still, last) {
                 // SAFETY: this thread does not hold the lock. While it is held no other run can begin, so the second look is at
                 // the run that is ended.
                 unsafe { (self.qemu.lock)(c"hyperfuzz".as_ptr(), 0) };
-                if self.hangs(cpu, still, last) {
+                if self.suspicious(cpu, still, last) {
                     self.request_end(cpu, End::Hang);
                     still = 0;
                 }
@@ -282,13 +322,25 @@ impl Plugin {
         }
     }
 
-    /// True where the run has to be ended.
-    fn hangs(&self, cpu: *mut Cpu, still: u32, last: u64) -> bool {
-        let blocks = BLOCKS.load(Ordering::Relaxed);
-        let stall = self.control.stall_ms.load(Ordering::Relaxed).max(HALTED_TICKS);
-        blocks > self.control.budget.load(Ordering::Relaxed)
-            || (blocks == last && still >= HALTED_TICKS && self.layout.halted(cpu))
-            || (blocks == last && still >= stall)
+    /// True where the run may have to be ended.
+    fn suspicious(&self, cpu: *mut Cpu, still: u32, last: u64) -> bool {
+        let stands = BLOCKS.load(Ordering::Relaxed) == last && still >= HALTED_TICKS;
+        (stands && self.layout.halted(cpu)) || self.account.over(Limits::of(self.control)).is_some()
+    }
+
+    /// How a run ended for which `end` was asked; none if it goes on. On the vCPU's thread, between two blocks.
+    ///
+    /// When the watchdog looks depends on the host's load, so a run that is over a limit is judged by that, however it ended.
+    fn judge(&self, cpu: *mut Cpu, end: End) -> Option<End> {
+        let reached = match End::from_u32(self.reached.load(Ordering::Relaxed)) {
+            None | Some(End::Ready) => end,
+            Some(reached) => reached,
+        };
+        match self.account.over(Limits::of(self.control)) {
+            Some(over) => Some(over),
+            None if reached == End::Hang => self.layout.halted_for_ever(cpu).then_some(End::Hang),
+            None => Some(reached),
+        }
     }
 }
 
@@ -357,21 +409,51 @@ pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void)
         Some(Marker::Ready) | None => return,
     };
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if plugin.in_text((argument >> 8) as u64) && plugin.request_end(cpu, end) {
+    if !plugin.in_text((argument >> 8) as u64) {
+        return;
+    }
+    plugin.reached.store(end as u32, Ordering::Relaxed);
+    // If the watchdog was faster, its work item is next, and finds what was reached.
+    if plugin.request_end(cpu, end) || plugin.phase.load(Ordering::SeqCst) == Phase::Ending as u32 {
         // SAFETY: as in `ready_reached`.
         unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
+    }
+}
+
+/// VMRUN: AMD APM volume 3. Its operand is implicit.
+pub(crate) const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+
+/// Packs where VMRUN, or the instruction behind it, is in guest memory into the argument of its callback.
+pub(crate) fn switch_argument(offset: usize) -> *mut c_void {
+    ptr::without_provenance_mut(offset)
+}
+
+/// Runs before each VMRUN of the hypervisor.
+pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
+    if plugin.in_text(argument.addr() as u64) && !plugin.account.enter_guest(Limits::of(plugin.control)) {
+        plugin.stop_over_limit(cpu);
+    }
+}
+
+/// Runs before each instruction where the hypervisor goes on after a VM exit.
+pub(crate) unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
+    if plugin.in_text(argument.addr() as u64) && !plugin.account.leave_guest(Limits::of(plugin.control)) {
+        plugin.stop_over_limit(cpu);
     }
 }
 
 /// Work item: a run has ended, or the snapshot is due.
 unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
     let Some(plugin) = plugin() else { return };
-    let Some(mut end) = u32::try_from(end).ok().and_then(End::from_u32) else { return };
-    if end == End::Ready {
+    let Some(end) = u32::try_from(end).ok().and_then(End::from_u32) else { return };
+    let end = if end == End::Ready {
         if let Err(error) = plugin.take_snapshot(cpu) {
             plugin.fail(&error);
             return;
         }
+        end
     } else {
         // SAFETY: no precondition.
         if end != End::TripleFault && unsafe { (plugin.qemu.shutdown_requested)() } != 0 {
@@ -379,19 +461,20 @@ unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
             plugin.set_phase(Phase::Running);
             return;
         }
-        let blocks = BLOCKS.load(Ordering::Relaxed);
+        let Some(end) = plugin.judge(cpu, end) else {
+            // The watchdog looked at an odd moment.
+            plugin.set_phase(Phase::Running);
+            return;
+        };
         let control = plugin.control;
         let mut machine = plugin.machine();
         machine.devices_touched |= !matches!(end, End::Done | End::Idle);
-        // When the watchdog looks depends on the host's load, so a run over its budget is a hang however it ended.
-        if blocks > control.budget.load(Ordering::Relaxed) {
-            end = End::Hang;
-        }
         let ran = machine.run_began.map_or(0, |began| nanoseconds(began.elapsed()));
         drop(machine);
-        control.blocks.store(blocks, Ordering::Relaxed);
+        control.blocks.store(plugin.account.blocks(Limits::of(control), end), Ordering::Relaxed);
         control.run_ns.store(ran, Ordering::Relaxed);
-    }
+        end
+    };
     plugin.set_phase(Phase::Waiting);
     plugin.post(end);
     plugin.wait();
@@ -431,6 +514,8 @@ unsafe extern "C" fn go_on(_: *mut c_void) {
         }
         (qemu.set_run_state)(paused);
         let cpu = plugin.cpu.load(Ordering::Acquire);
+        // If the watchdog was faster, its work item finds this.
+        plugin.reached.store(End::TripleFault as u32, Ordering::Relaxed);
         plugin.request_end(cpu, End::TripleFault);
         (qemu.vm_start)();
     }

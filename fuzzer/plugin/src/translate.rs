@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is added to translated code: a count of blocks, a count of port accesses, and the markers.
+//! What is added to translated code: a count of blocks, a count of port accesses, the world switch, and the markers.
 #![expect(unsafe_code, reason = "callback from QEMU that reads the instructions of a block")]
 
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
 
+use crate::budget::BLOCKS;
 use crate::qemu::{Block, CB_NO_REGS, Callback, INLINE_ADD_U64, PluginId};
-use crate::run::{BLOCKS, PORT_ACCESSES, end_argument, end_reached, plugin, ready_argument, ready_reached};
+use crate::run::{
+    PORT_ACCESSES, VMRUN, end_argument, end_reached, guest_entered, guest_left, plugin, ready_argument,
+    ready_reached, switch_argument,
+};
 
 /// True for an instruction that accesses a port other than the debug console's, 0xe9, which has no state.
 /// Opcodes: Intel SDM volume 2, appendix A.
@@ -37,11 +41,21 @@ pub(crate) unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block)
             if index == 0 || index + 1 == count {
                 // A block covers at most two pages: those of its first and its last byte.
                 let host = (qemu.insn_haddr)(insn);
-                plugin.translated(host);
+                let offset = plugin.translated(host);
+                // VMRUN ends its block, so where the hypervisor goes on behind it another one begins.
+                if let Some(offset) = offset.filter(|&offset| index == 0 && plugin.is_behind_vmrun(offset)) {
+                    (qemu.register_insn_exec)(insn, guest_left, CB_NO_REGS, switch_argument(offset));
+                }
                 plugin.translated(host.wrapping_add(code.len().saturating_sub(1)));
             }
             if accesses_port(code) {
                 (qemu.register_insn_inline)(insn, INLINE_ADD_U64, PORT_ACCESSES.as_ptr().cast(), 1);
+            }
+            if code == VMRUN {
+                let offset = plugin.translated((qemu.insn_haddr)(insn));
+                if let Some(offset) = offset.filter(|&offset| plugin.note_vmrun(offset)) {
+                    (qemu.register_insn_exec)(insn, guest_entered, CB_NO_REGS, switch_argument(offset));
+                }
             }
             if code.len() as u64 != MARKER_LEN {
                 continue;

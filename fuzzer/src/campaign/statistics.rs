@@ -26,6 +26,8 @@ pub struct Statistics {
     pub restarts: u64,
     /// Executions after which no vCPU could run.
     pub idle: u64,
+    /// Executions in which a guest ran on without end.
+    pub runaway: u64,
     /// Executions that left nonsense in the completion ring.
     pub corrupt: u64,
     /// Executions in each bucket.
@@ -59,6 +61,7 @@ impl Statistics {
     pub fn record(&mut self, program: &Program, execution: &Execution) {
         self.executions += 1;
         self.idle += u64::from(execution.outcome == Outcome::Idle);
+        self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
         for result in &execution.calls {
             let Some(call) = program.calls.get(usize::from(result.call)) else { continue };

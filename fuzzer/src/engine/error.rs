@@ -26,6 +26,19 @@ pub enum EngineError {
         /// Why.
         source: io::Error,
     },
+    /// QEMU is not the one that the plugin was written for.
+    #[error(
+        "`{binary}` is QEMU {found}; the plugin needs {needed}: install qemu-system-x86 {needed} or name another \
+         binary"
+    )]
+    Version {
+        /// Which program.
+        binary: PathBuf,
+        /// What it says of itself.
+        found: String,
+        /// What it must be.
+        needed: &'static str,
+    },
     /// QEMU ended before the target was ready.
     #[error(
         "QEMU ended while the target booted ({status}){hint}\n--- QEMU said ---\n{stderr}\n--- console ---\n{console}"

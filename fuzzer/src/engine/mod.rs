@@ -39,11 +39,15 @@ pub enum Outcome {
     Idle,
     /// The hypervisor, or an oracle in it, left a crash record.
     Crash,
-    /// The hypervisor did not come back within its instruction budget.
+    /// The hypervisor did not come back from one exit, or came back only after its budget of translated blocks; or the machine
+    /// was halted for ever.
     Hang,
+    /// A guest ran on without end: more blocks of guests or more VM exits than an execution may have. Not a defect of the
+    /// hypervisor.
+    Runaway,
     /// The machine shut down or reset: a triple fault.
     TripleFault,
-    /// The wall-clock limit of the host was reached before the budget.
+    /// The wall-clock limit of the host was reached before any budget.
     Timeout,
 }
 
@@ -63,18 +67,20 @@ pub struct CallResult {
 pub struct Execution {
     /// How it ended.
     pub outcome: Outcome,
-    /// The calls in the order in which they returned. After a hang, calls at the end may be there or not: it depends on when
-    /// it was noticed.
+    /// The calls in the order in which they returned. After a hang: those before the exit from which the hypervisor did not
+    /// come back. After a runaway, calls at the end may be there or not: it depends on when it was noticed.
     pub calls: Vec<CallResult>,
-    /// Edge counters of the hypervisor, one byte each. All zero after a hang: they would depend on when it was noticed.
+    /// Edge counters of the hypervisor, one byte each. All zero after a hang or a runaway: they would depend on when
+    /// it was noticed.
     pub counters: Vec<u8>,
-    /// Comparisons, if they were asked for. None after a hang, for the same reason.
+    /// Comparisons, if they were asked for. None after a hang or a runaway, for the same reason.
     pub comparisons: Vec<CmpEntry>,
     /// The crash record, if there is a valid one.
     pub crash: Option<Box<CrashRecord>>,
     /// What the hypervisor wrote to its console during the execution.
     pub console: Vec<u8>,
-    /// Translated blocks that were executed, at most the budget: a measure of work that does not depend on the host.
+    /// Translated blocks that were executed: a measure of work that does not depend on the host. After a hang those up to the
+    /// budget, after a runaway the limit for guests.
     pub blocks: u64,
     /// True where the agent's completion ring could not be parsed: a corrupted guest, not a defect.
     pub corrupt: bool,

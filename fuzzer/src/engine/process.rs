@@ -101,6 +101,40 @@ fn command(config: &QemuConfig, directory: &Path) -> Command {
     command
 }
 
+/// The version of QEMU whose internals the plugin knows.
+const VERSION: &str = "7.2";
+
+/// The version in the first line that `--version` prints.
+fn version(output: &str) -> Option<&str> {
+    output.lines().next()?.strip_prefix("QEMU emulator version ")?.split_whitespace().next()
+}
+
+/// Refuses any other QEMU than the one that the plugin was written for: its structures would lie elsewhere.
+///
+/// # Errors
+/// If it cannot be started, or is another one.
+pub(super) fn check_version(binary: &Path) -> Result<(), EngineError> {
+    let output = Command::new(binary)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| EngineError::Start { binary: binary.to_owned(), source })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = match version(&text) {
+        Some(found) if output.status.success() => found.to_owned(),
+        _ => {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            format!("of no known version ({}) {}", describe(output.status), stderr.trim())
+        }
+    };
+    let fits = found.strip_prefix(VERSION).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if fits {
+        Ok(())
+    } else {
+        Err(EngineError::Version { binary: binary.to_owned(), found, needed: VERSION })
+    }
+}
+
 impl Process {
     /// Writes all files and starts QEMU.
     ///

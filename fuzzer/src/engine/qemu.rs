@@ -16,7 +16,7 @@ use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
 use super::beacon::Target;
 use super::error::EngineError;
-use super::process::Process;
+use super::process::{Process, check_version};
 use super::results::{Reader, read_canaries, read_crash};
 use super::{Engine, Execution, Outcome, Request};
 
@@ -46,14 +46,17 @@ pub struct QemuConfig {
     pub ram_size: usize,
     /// Core for the calling thread and QEMU; `None` leaves both where they are.
     pub core: Option<usize>,
-    /// Translated blocks after which an execution is a hang.
+    /// Translated blocks that the hypervisor may execute in one exit, and before the first entry; more is a hang. An endless
+    /// loop takes some 30 ms for the usual limit. On a machine without VMRUN this limits the whole execution.
     pub budget: u64,
+    /// VM exits that an execution may have; more is a runaway.
+    pub guest_exits: u64,
+    /// Translated blocks that guests may execute in one execution; more is a runaway.
+    pub guest_blocks: u64,
     /// Limit for one execution.
     pub wall_limit: Duration,
     /// Limit for the boot.
     pub boot_limit: Duration,
-    /// Time without any progress after which a machine that is not halted hangs. One that is halted hangs at once.
-    pub stall_limit: Duration,
     /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
     pub work_directory: Option<PathBuf>,
 }
@@ -70,20 +73,21 @@ impl QemuConfig {
             cmdline: String::new(),
             ram_size: 32 << 20,
             core: None,
-            budget: 400_000,
+            budget: 10_000_000,
+            guest_exits: 20_000,
+            guest_blocks: 10_000_000,
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
-            stall_limit: Duration::from_secs(2),
             work_directory: None,
         }
     }
 
     /// Fills in what the plugin reads at its start.
     pub(super) fn prepare(&self, control: &Control) {
-        let stall = u32::try_from(self.stall_limit.as_millis()).unwrap_or(u32::MAX);
         control.ram_size.store(self.ram_size as u64, Ordering::Relaxed);
         control.budget.store(self.budget, Ordering::Relaxed);
-        control.stall_ms.store(stall, Ordering::Relaxed);
+        control.guest_exits.store(self.guest_exits, Ordering::Relaxed);
+        control.guest_blocks.store(self.guest_blocks, Ordering::Relaxed);
         control.version.store(VERSION, Ordering::Relaxed);
         control.magic.store(MAGIC, Ordering::Release);
     }
@@ -272,6 +276,7 @@ impl QemuEngine {
     /// # Errors
     /// If no machine can be had; the error says why and what to do.
     pub fn start(config: QemuConfig) -> Result<Self, EngineError> {
+        check_version(&config.binary)?;
         let machine = Machine::boot(&config)?;
         Ok(Self {
             counters: machine.target.counters.len,
@@ -356,6 +361,7 @@ impl Engine for QemuEngine {
                 Ok(End::Idle) => Outcome::Idle,
                 Ok(End::Crash) => Outcome::Crash,
                 Ok(End::Hang) => Outcome::Hang,
+                Ok(End::Runaway) => Outcome::Runaway,
                 Ok(End::TripleFault) => Outcome::TripleFault,
                 Ok(End::Ready) | Err(Lost::Died(_) | Lost::Failed(_) | Lost::Late) => {
                     self.machine = None;
@@ -367,7 +373,7 @@ impl Engine for QemuEngine {
             let (memory, target) = (&machine.process.memory, &machine.target);
             self.reader.read(memory, target, request.comparisons, execution);
             let blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
-            if outcome == Outcome::Hang {
+            if matches!(outcome, Outcome::Hang | Outcome::Runaway) {
                 // These depend on when the watchdog looked.
                 execution.counters.fill(0);
                 execution.comparisons.clear();
@@ -376,7 +382,7 @@ impl Engine for QemuEngine {
                 execution.crash = read_crash(memory, target);
             }
             execution.outcome = outcome;
-            execution.blocks = blocks.min(self.config.budget);
+            execution.blocks = blocks;
             return Ok(());
         }
         let counters = self.counters;

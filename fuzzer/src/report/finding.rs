@@ -121,6 +121,7 @@ pub fn summary(program: &Program, execution: &Execution) -> String {
     match (execution.outcome, execution.crash.as_deref()) {
         (Outcome::Done, _) => "all calls returned".into(),
         (Outcome::Idle, _) => "every domain is blocked or dead (not a defect)".into(),
+        (Outcome::Runaway, _) => "a guest ran on without end (not a defect)".into(),
         (Outcome::Hang, _) => format!("hang: the hypervisor did not come back from {operation}"),
         (Outcome::TripleFault, _) => format!("triple fault in {operation}: the machine reset"),
         (Outcome::Timeout, _) => format!("the machine stopped answering in {operation}"),

@@ -116,7 +116,7 @@ impl Classifier {
     pub fn classify(&self, program: &Program, execution: &Execution) -> Option<Bucket> {
         let operation = current_operation(program, execution);
         match (&execution.outcome, execution.crash.as_deref()) {
-            (Outcome::Done | Outcome::Idle, _) => None,
+            (Outcome::Done | Outcome::Idle | Outcome::Runaway, _) => None,
             (Outcome::Hang, _) => Some(Bucket::new("hang", operation, operation)),
             (Outcome::Timeout, _) => Some(Bucket::new("timeout", operation, operation)),
             (Outcome::TripleFault, _) => Some(Bucket::new("triple-fault", operation, operation)),

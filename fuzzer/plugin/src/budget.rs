@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Whose time a run spends: a hypervisor that does not come back from one exit hangs; a guest that runs on without end is
+//! only a guest.
+//!
+//! One counter counts all translated blocks. VMRUN and the instruction behind it, where the processor goes on after a
+//! VM exit, say to whom the blocks in between belong. On a machine without VMRUN all of them are the hypervisor's.
+//!
+//! All numbers are written by the vCPU's thread only. The watchdog reads them too, at odd moments: what it makes of them is a
+//! reason to look, not a verdict.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hyperfuzz_control::{Control, End};
+
+/// Translated blocks that were executed. An inline operation of the translated code counts it.
+pub(crate) static BLOCKS: AtomicU64 = AtomicU64::new(0);
+
+/// What a run may cost; see [`Control`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    exit_blocks: u64,
+    exits: u64,
+    guest_blocks: u64,
+}
+
+impl Limits {
+    /// The limits that the host has set.
+    pub(crate) fn of(control: &Control) -> Self {
+        Self {
+            exit_blocks: get(&control.budget),
+            exits: get(&control.guest_exits),
+            guest_blocks: get(&control.guest_blocks),
+        }
+    }
+}
+
+/// Where the blocks of one run went.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// [`BLOCKS`] at the last change between guest and hypervisor.
+    since: AtomicU64,
+    in_guest: AtomicBool,
+    /// VM exits, or rather the entries before them.
+    exits: AtomicU64,
+    /// Blocks of guests, up to `since`.
+    guest_blocks: AtomicU64,
+}
+
+/// Reads a number of this run.
+fn get(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
+}
+
+impl Account {
+    /// A run begins, in the hypervisor.
+    pub(crate) fn reset(&self) {
+        BLOCKS.store(0, Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
+        self.in_guest.store(false, Ordering::Relaxed);
+        self.exits.store(0, Ordering::Relaxed);
+        self.guest_blocks.store(0, Ordering::Relaxed);
+    }
+
+    /// The hypervisor is about to execute VMRUN. False where the run has to end here.
+    pub(crate) fn enter_guest(&self, limits: Limits) -> bool {
+        // What was spent too much stays on the account: nothing is changed then.
+        if self.over(limits).is_some() {
+            return false;
+        }
+        self.since.store(get(&BLOCKS), Ordering::Relaxed);
+        self.exits.store(get(&self.exits) + 1, Ordering::Relaxed);
+        self.in_guest.store(true, Ordering::Relaxed);
+        self.over(limits).is_none()
+    }
+
+    /// The hypervisor goes on behind VMRUN. False where the run has to end here.
+    pub(crate) fn leave_guest(&self, limits: Limits) -> bool {
+        if self.in_guest.load(Ordering::Relaxed) {
+            let now = get(&BLOCKS);
+            let spent = now.wrapping_sub(get(&self.since));
+            self.guest_blocks.store(get(&self.guest_blocks) + spent, Ordering::Relaxed);
+            self.since.store(now, Ordering::Relaxed);
+            self.in_guest.store(false, Ordering::Relaxed);
+        }
+        self.over(limits).is_none()
+    }
+
+    /// Which limit the run has passed.
+    pub(crate) fn over(&self, limits: Limits) -> Option<End> {
+        let spent = get(&BLOCKS).saturating_sub(get(&self.since));
+        let in_guest = self.in_guest.load(Ordering::Relaxed);
+        let (hypervisor, guest) = if in_guest { (0, spent) } else { (spent, 0) };
+        if hypervisor > limits.exit_blocks {
+            Some(End::Hang)
+        } else if get(&self.exits) > limits.exits
+            || get(&self.guest_blocks).saturating_add(guest) > limits.guest_blocks
+        {
+            Some(End::Runaway)
+        } else {
+            None
+        }
+    }
+
+    /// The blocks of a run that ended so, or a figure in their place that does not depend on when the end was noticed.
+    pub(crate) fn blocks(&self, limits: Limits, end: End) -> u64 {
+        match end {
+            End::Hang => get(&BLOCKS).min(get(&self.since).saturating_add(limits.exit_blocks)),
+            End::Runaway => limits.guest_blocks,
+            _ => get(&BLOCKS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, as the counter is one for the process.
+    #[test]
+    fn blocks_belong_to_whoever_ran() {
+        let limits = Limits { exit_blocks: 10, exits: 3, guest_blocks: 100 };
+        let account = Account::default();
+        let run = |blocks| BLOCKS.fetch_add(blocks, Ordering::Relaxed);
+
+        account.reset();
+        run(10);
+        assert!(account.enter_guest(limits), "all of the budget, but no more");
+        run(60);
+        assert!(account.leave_guest(limits), "guest blocks are not the hypervisor's");
+        run(11);
+        assert_eq!(account.over(limits), Some(End::Hang));
+        assert!(!account.enter_guest(limits), "coming back late is a hang, too");
+        run(1000);
+        assert!(!account.leave_guest(limits));
+        assert_eq!(account.over(limits), Some(End::Hang), "the verdict stays");
+        assert_eq!(account.blocks(limits, End::Hang), 80);
+
+        account.reset();
+        assert!(account.enter_guest(limits));
+        run(101);
+        assert_eq!(account.over(limits), Some(End::Runaway));
+        assert!(!account.leave_guest(limits));
+
+        account.reset();
+        for _ in 0..3 {
+            assert!(account.enter_guest(limits) && account.leave_guest(limits));
+        }
+        assert!(!account.enter_guest(limits), "one exit too many");
+        assert_eq!(account.over(limits), Some(End::Runaway));
+    }
+}
