@@ -138,3 +138,19 @@ fn the_harness_hypercall_of_guests_is_checked() {
     }
     vm.check_well();
 }
+
+#[test]
+fn a_guest_that_loops_is_no_hang_of_the_hypervisor() {
+    let mut vm = Vm::boot();
+    for domain in ["d1", "d2"] {
+        // EB FE: `jmp` to itself.
+        let program = format!(
+            "d1 xen_version.version()\n{domain} agent.write(playground, 0xfeeb)\n{domain} agent.exec(playground)\n\
+             d1 xen_version.version()"
+        );
+        let execution = vm.run_any(&program);
+        assert_eq!(execution.outcome, Outcome::Runaway, "{domain}");
+        assert!(execution.crash.is_none());
+    }
+    vm.check_well();
+}
