@@ -103,7 +103,8 @@ impl Vm {
         self.run_lowered(&text::parse(source).unwrap_or_else(|error| panic!("{error} in\n{source}")))
     }
 
-    fn run_lowered(&mut self, program: &Program) -> Execution {
+    /// Runs a program, whatever becomes of it.
+    pub(crate) fn run_lowered(&mut self, program: &Program) -> Execution {
         self.bytes(&lower::lower(program, 1).expect("the program is short").bytes)
     }
 

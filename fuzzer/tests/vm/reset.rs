@@ -1,7 +1,13 @@
 //! The machine forgets: a program gives the same, whatever ran before it.
 
-use hyperfuzz::engine::{CallResult, Engine, Execution, Outcome};
+use hyperfuzz::{
+    engine::{CallResult, Engine, Execution, Outcome},
+    interface::interface,
+    program::{generate, text},
+};
 use planted_bugs::Bug;
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
 
 use crate::common::Vm;
 
@@ -65,4 +71,27 @@ fn coverage_tells_programs_apart() {
     counters.dedup();
     // Two of them differ in what they find in memory only.
     assert!(counters.len() >= MIX.len() - 2, "{} of {}", counters.len(), MIX.len());
+}
+
+#[test]
+fn generated_programs_run_alike_in_any_order() {
+    let mut rng = Pcg64Mcg::seed_from_u64(7);
+    let programs: Vec<_> =
+        (0..300).map(|_| generate::program(&mut rng, interface(), generate::DEFAULT_CALLS)).collect();
+    let mut vm = Vm::boot();
+    let first: Vec<Essence> = programs.iter().map(|program| essence(vm.run_lowered(program))).collect();
+    for (program, (outcome, ..)) in programs.iter().zip(&first) {
+        let good = matches!(outcome, Outcome::Done | Outcome::Idle | Outcome::Runaway);
+        assert!(good, "ended with {outcome:?}:\n{}", text::print(program));
+    }
+    for (program, first) in programs.iter().zip(&first).rev() {
+        let again = essence(vm.run_lowered(program));
+        // What a guest without end has done depends on when it was noticed.
+        if first.0 == Outcome::Runaway {
+            assert_eq!(again.0, first.0, "{}", text::print(program));
+        } else {
+            assert_eq!(again, *first, "{}", text::print(program));
+        }
+    }
+    assert_eq!(vm.engine().restarts(), 0);
 }
