@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         "fuzzer/build",
         "fuzzer/control",
         "fuzzer/plugin",
+        // Not built here, but embedded by a macro that does not see when a file is added.
+        "corpora/seeds",
     ] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }

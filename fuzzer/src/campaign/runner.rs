@@ -90,6 +90,9 @@ impl<E: Engine> Driver<E> for Runner<'_> {
         let (reproduction, _) = verify::confirm(engine, self.classifier, &program, &bucket, verify::REPLAYS)
             .context("while a finding was being confirmed")?;
         if !reproduction.confirmed() {
+            self.live.event(&json!({
+                "event": "unconfirmed", "bucket": bucket, "reproduced": reproduction.reproduced, "runs": reproduction.runs,
+            }));
             self.live.note(&format!(
                 "not confirmed on a clean boot ({} of {} runs): {bucket}: {}",
                 reproduction.reproduced,

@@ -14,7 +14,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -90,7 +90,12 @@ pub enum StoreError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => "; free some space and start again, nothing that was saved is lost",
-        io::ErrorKind::PermissionDenied => "; check who owns the directory",
+        io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; raise the limit of this user or process and start again, nothing that was saved is lost"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; check who owns the directory, and whether it may be written to"
+        }
         _ => "",
     }
 }
@@ -137,15 +142,10 @@ impl Store {
     /// [`StoreError`]; an existing directory is left as it was.
     pub fn open(root: &Path, wanted: Description) -> Result<Self, StoreError> {
         let path = root.join("campaign.json");
-        let existing = match fs::read_to_string(&path) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(io_error("read", &path)(error)),
-        };
-        if existing.is_none() && root.exists() {
+        if !path.exists() && root.exists() {
             let mut content = fs::read_dir(root).map_err(io_error("list", root))?;
             // Left by a campaign that was killed before it wrote its description: harmless.
-            let ours = ["lock", "corpus", "findings"];
+            let ours = ["lock", "corpus", "findings", "campaign.json.tmp"];
             if content.any(|e| e.is_ok_and(|e| !ours.iter().any(|o| e.file_name() == **o))) {
                 return Err(StoreError::Foreign(root.to_owned()));
             }
@@ -160,6 +160,15 @@ impl Store {
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(root.to_owned())),
             Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
         }
+        // Only now, as another fuzzer could have made it until we had the lock.
+        let existing = match fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(StoreError::Description { path, reason: "not text".into() });
+            }
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
         let mut description = match existing {
             None => wanted,
             Some(text) => {
@@ -345,11 +354,14 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreError> {
 /// When the file cannot be read, is too large, or holds no program.
 pub fn load_program(path: &Path) -> Result<Program, StoreError> {
     let bad = |reason: String| StoreError::Program { path: path.to_owned(), reason };
-    let size = fs::metadata(path).map_err(io_error("read", path))?.len();
-    if size > MAX_FILE {
-        return Err(bad(format!("{size} bytes is more than the {MAX_FILE} that a program may have")));
+    let mut bytes = Vec::new();
+    // The size that the file system tells is not asked: devices and pipes have none.
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(io_error("read", path))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(bad(format!("more than the {MAX_FILE} bytes that a program may have")));
     }
-    let bytes = fs::read(path).map_err(io_error("read", path))?;
     if bytes.starts_with(&wire::MAGIC) {
         return wire::decode(&bytes).map_err(|e| bad(e.to_string()));
     }

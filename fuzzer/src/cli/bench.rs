@@ -19,7 +19,7 @@ use crate::{
     engine::{Engine, Execution, Outcome, Request},
     interface::interface,
     program::{Program, generate, lower},
-    report::live::emit,
+    report::{live::emit, output::say},
     target::Settings,
 };
 
@@ -55,9 +55,9 @@ pub(super) struct Speed {
 
 /// Programs that are measured in turn, so that no single one makes the figure.
 const PROGRAMS: usize = 20;
-/// Turns inside the guest for the ceiling, for programs of ten calls. Longer ones take fewer: the VM exits of an execution are
-/// limited.
-const TURNS: u32 = 200;
+/// Turns inside the guest for the ceiling, for programs of ten calls. Longer ones take fewer: what guests may do in one
+/// execution is limited.
+const TURNS: u32 = 20;
 /// Rounds; the median of them is reported.
 const ROUNDS: usize = 5;
 
@@ -117,17 +117,17 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     if args.json {
         emit(&report);
     } else {
-        println!("target {}, one core, reset before every program\n", report.target);
-        println!("                       programs/s    calls/s   calls/program");
+        say!("target {}, one core, reset before every program\n", report.target);
+        say!("                       programs/s    calls/s   calls/program");
         let row = |name: &str, rate: f64, calls: f64| {
-            println!("{name:22} {rate:>10.0} {:>10.0} {calls:>15.1}", rate * calls);
+            say!("{name:22} {rate:>10.0} {:>10.0} {calls:>15.1}", rate * calls);
         };
         row("in-guest ceiling", report.ceiling_executions_per_second, calls);
         row("bare engine", report.engine_executions_per_second, calls);
         row("whole fuzzer", fuzzer_executions, report.fuzzer_calls_per_program);
-        println!("\nengine / ceiling       {:>10.2}", report.engine_to_ceiling);
-        println!("fuzzer / engine        {:>10.2}", report.fuzzer_to_engine);
-        println!("\nMedians of {ROUNDS} rounds; the ratios are of this run, the rates of this machine.");
+        say!("\nengine / ceiling       {:>10.2}", report.engine_to_ceiling);
+        say!("fuzzer / engine        {:>10.2}", report.fuzzer_to_engine);
+        say!("\nMedians of {ROUNDS} rounds; the ratios are of this run, the rates of this machine.");
     }
     Ok(Exit::Clean)
 }
@@ -170,6 +170,7 @@ fn measure(
     while rounds == 0 || begin.elapsed() < time {
         for program in programs {
             engine.execute(&Request { program, comparisons: false }, execution)?;
+            anyhow::ensure!(execution.outcome != Outcome::Runaway, "a program is too long to be measured");
         }
         rounds += 1;
     }
@@ -183,7 +184,7 @@ fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(f64, f64)> {
         execs: None,
         corpus: "seeds".into(),
         until_finding: false,
-        max_calls: args.calls as usize,
+        max_calls: args.calls as u16,
         json: false,
     };
     let session = session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options)?;

@@ -8,6 +8,10 @@ use super::Exit;
 use crate::{
     campaign::store::{self, TEXT_EXTENSION, WIRE_EXTENSION},
     program::{Program, lower, text, validate, wire},
+    report::{
+        finding::printable,
+        output::{self, say},
+    },
 };
 
 /// The commands of `hyperfuzz corpus`.
@@ -41,7 +45,7 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::List { dir } => list(dir)?,
-        Command::Show { file } => print!("{}", text::print(&store::load_program(file)?)),
+        Command::Show { file } => output::put(format_args!("{}", text::print(&store::load_program(file)?))),
         Command::Convert { input, output } => convert(input, output)?,
         Command::Validate { paths } => return check(paths),
     }
@@ -53,7 +57,7 @@ fn list(dir: &Path) -> anyhow::Result<()> {
         let program = store::load_program(&path)?;
         let names: Vec<_> = program.calls.iter().map(|call| call.op.operation().name).collect();
         let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        println!("{file}  {:>2} calls  {}", program.calls.len(), names.join(", "));
+        say!("{file}  {:>2} calls  {}", program.calls.len(), names.join(", "));
     }
     Ok(())
 }
@@ -87,13 +91,17 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            files.extend(store::program_files(path)?);
+            let found = store::program_files(path)?;
+            if found.is_empty() && path.join("campaign.json").exists() {
+                bail!("{0} is a campaign; its programs are in {0}/corpus and {0}/findings", path.display());
+            }
+            files.extend(found);
         } else {
             files.push(path.clone());
         }
     }
     let problems: Vec<_> = files.iter().filter_map(|path| problem(path)).collect();
-    problems.iter().for_each(|problem| println!("{problem}"));
-    println!("{} programs, {} with problems", files.len(), problems.len());
+    problems.iter().for_each(|problem| say!("{}", printable(problem)));
+    say!("{} programs, {} with problems", files.len(), problems.len());
     Ok(if problems.is_empty() { Exit::Clean } else { Exit::Failed })
 }

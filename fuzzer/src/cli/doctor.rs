@@ -1,6 +1,7 @@
 //! `hyperfuzz doctor`, and the installation of what is missing.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::Exit;
 use crate::{
     doctor::{self, Check, Verdict},
-    report::live::emit,
+    report::{live::emit, output::say},
     target::RAM_SIZE,
 };
 
@@ -47,12 +48,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         emit(&json!({ "checks": rows, "usable": usable }));
     } else {
         for check in &checks {
-            println!("{:8} {:18} {}", word(check), check.name, check.found);
+            say!("{:8} {:18} {}", word(check), check.name, check.found);
             if let Some(advice) = check.advice {
-                println!("{:27} {advice}", "");
+                say!("{:27} {advice}", "");
             }
         }
-        println!("verdict: {}", if usable { "this machine can fuzz" } else { "something is missing" });
+        say!("verdict: {}", if usable { "this machine can fuzz" } else { "something is missing" });
     }
     Ok(if usable { Exit::Clean } else { Exit::Failed })
 }
@@ -100,7 +101,7 @@ fn install() -> anyhow::Result<()> {
         [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", PACKAGE]];
     for step in steps {
         let words: Vec<_> = prefix.iter().chain(step).copied().collect();
-        eprintln!("running: {}", words.join(" "));
+        let _ = writeln!(std::io::stderr(), "running: {}", words.join(" "));
         let output = Command::new(words[0])
             .args(&words[1..])
             .env("DEBIAN_FRONTEND", "noninteractive")

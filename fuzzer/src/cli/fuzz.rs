@@ -24,6 +24,7 @@ use crate::{
         finding::Finding,
         live::{Live, clock, emit},
         operations,
+        output::say,
     },
     target::Settings,
     triage::bucket::{Bucket, Classifier},
@@ -87,7 +88,7 @@ pub(super) fn session(
     let stop = stop_flag()?;
     let engine = settings.start()?;
     let edges = engine.counters();
-    let build: String = engine.build_id().iter().map(|byte| format!("{byte:02x}")).collect();
+    let build = hexadecimal(&engine.build_id());
     let mut store = Store::open(
         dir,
         Description {
@@ -103,11 +104,16 @@ pub(super) fn session(
     let initial = initial_programs(&store, &start)?;
     let known_before = store.findings()?;
     let mut live = Live::new(options.json);
+    live.event(&json!({
+        "event": "start", "hyperfuzz": env!("CARGO_PKG_VERSION"), "target": store.description().target, "build": build,
+        "plants": settings.plants(), "seed": store.description().seed, "session": store.description().sessions,
+        "initial": initial.len(), "known": known_before, "dir": dir.display().to_string(),
+    }));
     live.note(&format!(
         "hyperfuzz {}: {} (build {}{}), seed {}, session {}, {} programs to start from, in {}",
         env!("CARGO_PKG_VERSION"),
         settings.target(),
-        &build[..12],
+        build.get(..12).unwrap_or(&build),
         if settings.plants().is_empty() {
             String::new()
         } else {
@@ -123,7 +129,7 @@ pub(super) fn session(
         seed: store.session_seed(),
         initial,
         known: known_before.clone(),
-        max_calls: options.max_calls.clamp(1, crate::program::model::CALLS),
+        max_calls: options.max_calls.into(),
         limits: Limits {
             executions: options.execs,
             deadline: time.map(|time| Instant::now() + time),
@@ -147,6 +153,12 @@ pub(super) fn session(
     })
 }
 
+/// A build identifier as people know it: without the zeros that fill its field.
+fn hexadecimal(id: &[u8]) -> String {
+    let len = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    id[..len].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Session {
     /// The exit code of a campaign command.
     pub(super) fn exit(&self) -> Exit {
@@ -167,6 +179,17 @@ impl Session {
         self.known_before.iter().filter(|bucket| self.statistics.crashes.contains_key(bucket))
     }
 
+    /// What ended the session, in a word.
+    fn ended_by(&self, options: &CampaignOptions) -> &'static str {
+        match self.ended {
+            Ended::Executions => "executions",
+            Ended::Time => "time",
+            // The driver stops the loop the way Ctrl-C does.
+            Ended::Interrupted if options.until_finding && !self.findings.is_empty() => "finding",
+            Ended::Interrupted => "interrupted",
+        }
+    }
+
     /// Writes the last lines: where everything is, and the verdict.
     pub(super) fn print_end(&self, options: &CampaignOptions) {
         let seconds = self.elapsed.as_secs_f64().max(1e-3);
@@ -174,7 +197,7 @@ impl Session {
         let reached = rows.iter().filter(|row| row.reached).count();
         if options.json {
             emit(&json!({
-                "event": "end", "ended": format!("{:?}", self.ended).to_lowercase(), "exit": self.exit() as u8,
+                "event": "end", "ended": self.ended_by(options), "exit": self.exit() as u8,
                 "seconds": seconds, "statistics": self.statistics, "edges_total": self.edges,
                 "operations": rows, "findings": self.findings.iter().map(|(f, _)| &f.bucket).collect::<Vec<_>>(),
                 "known": self.known_again().collect::<Vec<_>>(), "unconfirmed": self.unconfirmed,
@@ -182,10 +205,10 @@ impl Session {
             return;
         }
         for (finding, directory) in &self.findings {
-            println!("finding {}: {}", finding.bucket, directory.display());
+            say!("finding {}\n  again: hyperfuzz replay {}", finding.bucket, directory.display());
         }
         if self.keep {
-            println!("campaign: {}", self.dir.display());
+            say!("campaign: {}", self.dir.display());
         }
         let unconfirmed = match self.unconfirmed.len() {
             0 => String::new(),
@@ -195,7 +218,7 @@ impl Session {
             0 => String::new(),
             n => format!(", {n} machines replaced"),
         };
-        println!(
+        say!(
             "verdict: {} new, {} known findings{unconfirmed}{restarts}; {} executions in {} ({:.0}/s, {:.0} calls/s), {} of {} edges, corpus {}, {reached} of {} operations reached",
             self.findings.len(),
             self.known_again().count(),

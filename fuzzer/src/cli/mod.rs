@@ -8,9 +8,11 @@ mod options;
 mod replay;
 mod smoke;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::report::{finding::printable, output};
 
 /// How a command ended, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +84,16 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
     };
     match result {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            Exit::Failed.into()
-        }
+        Ok(exit) => match output::failure() {
+            None => exit.into(),
+            Some(error) => fail(format_args!("cannot write to standard output: {error}")),
+        },
+        Err(error) => fail(format_args!("{error:#}")),
     }
+}
+
+/// The last words of a command that failed. Names of files and words of programs may be in them: they go to a terminal.
+fn fail(error: std::fmt::Arguments<'_>) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {}", printable(&error.to_string()));
+    Exit::Failed.into()
 }

@@ -12,7 +12,7 @@ use include_dir::{Dir, include_dir};
 
 use crate::{
     campaign::store,
-    program::{Program, text},
+    program::{Program, model::CALLS, text},
     target::{Settings, Target},
 };
 
@@ -54,7 +54,7 @@ impl TargetOptions {
 #[derive(Clone, Debug, Args)]
 pub(super) struct CampaignOptions {
     /// Stop after this many executions.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) execs: Option<u64>,
     /// What a new campaign starts from: `empty`, `seeds`, or a directory of programs.
     #[arg(long, value_name = "empty|seeds|DIR", default_value = "seeds")]
@@ -63,8 +63,8 @@ pub(super) struct CampaignOptions {
     #[arg(long)]
     pub(super) until_finding: bool,
     /// Most calls in a generated program.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(super) max_calls: usize,
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=CALLS as i64))]
+    pub(super) max_calls: u16,
     /// Write events as lines of JSON to standard output.
     #[arg(long)]
     pub(super) json: bool,

@@ -1,7 +1,12 @@
 //! `hyperfuzz replay`: one program, on a clean boot, call by call.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+};
 
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{Exit, options::TargetOptions};
@@ -12,6 +17,7 @@ use crate::{
     report::{
         finding::{self, printable},
         live::emit,
+        output::{self, say},
     },
     triage::{
         bucket::{Bucket, Classifier},
@@ -34,6 +40,9 @@ pub(super) struct Args {
     target: TargetOptions,
 }
 
+/// Longest description of a finding that is read, in bytes.
+const MAX_FINDING: u64 = 16 << 20;
+
 /// What a stored finding says about the program beside it.
 #[derive(Debug, serde::Deserialize)]
 struct Stored {
@@ -41,15 +50,44 @@ struct Stored {
     plants: Vec<String>,
 }
 
-fn stored(program: &Path) -> Option<Stored> {
-    let text = std::fs::read_to_string(program.parent()?.join("finding.json")).ok()?;
-    serde_json::from_str(&text).ok()
+/// The finding that a program belongs to, if there is one beside it.
+///
+/// # Errors
+/// When it cannot be understood: without it the wrong bugs would be planted, and the answer would mislead.
+fn stored(program: &Path) -> anyhow::Result<Option<Stored>> {
+    let path = program.with_file_name("finding.json");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut text = String::new();
+    file.take(MAX_FINDING)
+        .read_to_string(&mut text)
+        .map_err(anyhow::Error::from)
+        .and_then(|_| Ok(serde_json::from_str(&text)?))
+        .with_context(|| {
+            format!("{} is damaged; copy the program elsewhere to replay it without it", path.display())
+        })
+        .map(Some)
+}
+
+/// The program of a finding: minimised, or as it was found where a fuzzer was stopped before it got further.
+fn program_in(directory: &Path) -> anyhow::Result<PathBuf> {
+    let candidates = ["program.hf", "original.hf"].map(|name| directory.join(name));
+    match candidates.into_iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!(
+            "{} is not the directory of a finding: no program.hf in it (a campaign has them in findings/)",
+            directory.display()
+        ),
+    }
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let file = if args.file.is_dir() { args.file.join("program.hf") } else { args.file.clone() };
+    let file = if args.file.is_dir() { program_in(&args.file)? } else { args.file.clone() };
     let program = store::load_program(&file)?;
-    let expected = stored(&file);
+    let expected = stored(&file)?;
     let mut target = args.target.clone();
     if let (true, Some(stored)) = (target.plant.is_empty(), &expected) {
         target.plant.clone_from(&stored.plants);
@@ -83,26 +121,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             "console": String::from_utf8_lossy(&execution.console),
         }));
     } else {
-        print!("{transcript}");
+        output::put(format_args!("{transcript}"));
         if !execution.console.is_empty() {
-            println!("\nconsole\n\n{}", printable(&String::from_utf8_lossy(&execution.console)).trim_end());
+            say!("\nconsole\n\n{}", printable(&String::from_utf8_lossy(&execution.console)).trim_end());
         }
         if !stack.is_empty() {
-            println!("\nstack of the hypervisor\n");
-            stack.iter().for_each(|line| println!("  {line}"));
+            say!("\nstack of the hypervisor\n");
+            stack.iter().for_each(|line| say!("  {line}"));
         }
-        println!();
+        say!();
         if args.runs > 1 {
-            println!("{same} of {} runs ended alike", args.runs);
+            say!("{same} of {} runs ended alike", args.runs);
         }
         match (&expected, reproduced) {
-            (Some(e), Some(true)) => println!("reproduced: {}", e.bucket),
-            (Some(e), _) => println!("NOT reproduced: {}", e.bucket),
+            (Some(e), Some(true)) => say!("reproduced: {}", e.bucket),
+            (Some(e), _) => say!("NOT reproduced: {}", e.bucket),
             _ => {}
         }
         match &bucket {
-            Some(bucket) => println!("verdict: {summary} [{bucket}]"),
-            None => println!("verdict: {summary}"),
+            Some(bucket) => say!("verdict: {summary} [{bucket}]"),
+            None => say!("verdict: {summary}"),
         }
     }
     Ok(if bucket.is_some() { Exit::NewFinding } else { Exit::Clean })

@@ -9,7 +9,10 @@ use super::{
     fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
 };
-use crate::{interface::interface, report::operations};
+use crate::{
+    interface::interface,
+    report::{operations, output::say},
+};
 
 /// Arguments of `hyperfuzz smoke`.
 #[derive(Debug, clap::Args)]
@@ -39,9 +42,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         Some(dir) => (dir.clone(), true),
         None => (scratch.path().join("campaign"), false),
     };
-    let mut session = session(&settings, &dir, args.seed, Some(args.time), &args.campaign)?;
+    let mut session = match session(&settings, &dir, args.seed, Some(args.time), &args.campaign) {
+        Ok(session) => session,
+        Err(error) => {
+            // What was found before it failed outlives it too.
+            let found = std::fs::read_dir(dir.join("findings")).is_ok_and(|mut f| f.next().is_some());
+            if found && !kept {
+                let _ = scratch.keep();
+                return Err(error.context(format!("findings so far are in {}", dir.display())));
+            }
+            return Err(error);
+        }
+    };
     if !args.campaign.json {
-        println!("operations\n\n{}", operations::render(&operations::rows(interface(), &session.statistics)));
+        say!("operations\n\n{}", operations::render(&operations::rows(interface(), &session.statistics)));
     }
     // What was found outlives the scratch directory.
     session.keep = kept || !session.findings.is_empty();

@@ -51,7 +51,8 @@ pub struct QemuConfig {
     pub budget: u64,
     /// VM exits that an execution may have; more is a runaway.
     pub guest_exits: u64,
-    /// Translated blocks that guests may execute in one execution; more is a runaway.
+    /// Translated blocks that guests may execute in one execution; more is a runaway. A call takes about a thousand; a guest
+    /// that loops over exceptions needs some 0.2 s for the usual limit.
     pub guest_blocks: u64,
     /// Limit for one execution.
     pub wall_limit: Duration,
@@ -75,7 +76,7 @@ impl QemuConfig {
             core: None,
             budget: 10_000_000,
             guest_exits: 20_000,
-            guest_blocks: 10_000_000,
+            guest_blocks: 500_000,
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
             work_directory: None,

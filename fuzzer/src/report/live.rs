@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::finding::Finding;
+use super::{finding::Finding, output::say};
 use crate::campaign::statistics::Statistics;
 
 /// How often the line is refreshed in a terminal.
@@ -25,6 +25,8 @@ pub struct Live {
     last: Instant,
     last_executions: u64,
     last_calls: u64,
+    /// Whether the cursor stands behind the line.
+    open: bool,
 }
 
 impl Live {
@@ -38,6 +40,7 @@ impl Live {
             last: now,
             last_executions: 0,
             last_calls: 0,
+            open: false,
         }
     }
 
@@ -78,11 +81,12 @@ impl Live {
         // A closed standard error must not end a campaign.
         let _ = if self.terminal { write!(err, "\r{line}\x1b[K") } else { writeln!(err, "{line}") };
         let _ = err.flush();
+        self.open = self.terminal;
     }
 
     /// Ends the line, so that something else can be written.
     pub fn interrupt(&mut self) {
-        if self.terminal && !self.json {
+        if std::mem::take(&mut self.open) {
             let _ = writeln!(std::io::stderr());
         }
     }
@@ -93,7 +97,7 @@ impl Live {
         if self.json {
             emit(&json!({ "event": "finding", "finding": finding }));
         } else {
-            println!("NEW FINDING\n\n{}", finding.render());
+            say!("NEW FINDING\n\n{}", finding.render());
         }
     }
 
@@ -101,15 +105,24 @@ impl Live {
     pub fn note(&mut self, text: &str) {
         self.interrupt();
         if !self.json {
-            eprintln!("{text}");
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// Tells programs something; people do not get it.
+    pub fn event(&mut self, event: &impl Serialize) {
+        if self.json {
+            emit(event);
         }
     }
 }
 
 /// Writes one event as a line of JSON.
 pub fn emit(event: &impl Serialize) {
-    if let Ok(text) = serde_json::to_string(event) {
-        println!("{text}");
+    match serde_json::to_string(event) {
+        Ok(text) => say!("{text}"),
+        // Every event is made of maps with text for keys, so this is a defect: a reader shall not miss it.
+        Err(error) => say!("{{\"event\":\"error\",\"message\":\"{}\"}}", error.to_string().escape_default()),
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod finding;
 pub mod live;
 pub mod operations;
+pub mod output;

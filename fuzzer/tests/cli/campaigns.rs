@@ -1,0 +1,175 @@
+//! Campaigns from their first execution to their verdict, and what they leave.
+
+use std::fs;
+
+use tempfile::tempdir;
+
+use crate::support::{Background, corpus_len, files, line, machine, until};
+
+#[test]
+fn a_clean_smoke_finds_nothing_and_ends_with_the_verdict() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    let run = line("smoke --execs 20000 --time 90", dir.path()).exits(0);
+    assert!(run.verdict().starts_with("verdict: 0 new, 0 known findings; 20000 executions"), "{run:#?}");
+    assert!(!run.out.contains("campaign:"), "nothing was asked to be kept: {run:#?}");
+}
+
+#[test]
+fn a_planted_bug_is_found_reported_replayed_and_known_the_next_time() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    let campaign = dir.path().join("campaign");
+    let run = line("smoke --plant count-sign --until-finding --time 60 --dir {}", &campaign).exits(1);
+    assert!(run.verdict().starts_with("verdict: 1 new, 0 known findings"), "{run:#?}");
+
+    let found: Vec<_> = fs::read_dir(campaign.join("findings")).unwrap().map(|e| e.unwrap().path()).collect();
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    let mut names: Vec<_> = files(finding).into_keys().map(|p| p.file_name().unwrap().to_owned()).collect();
+    names.sort();
+    let expected = ["console.log", "finding.json", "original.hf", "program.hf", "program.hfw", "report.txt"];
+    assert_eq!(names, expected);
+    let report = fs::read_to_string(finding.join("report.txt")).unwrap();
+    assert!(run.out.contains(report.trim_end()), "the report is shown when it is found");
+    let stack = report.split("stack of the hypervisor").nth(1).expect("a stack");
+    assert!(stack.contains(".rs:"), "symbols with source lines: {report}");
+    assert!(report.contains("reproduced  10 of 10 runs, first run on a clean boot"), "{report}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(finding.join("finding.json")).unwrap()).unwrap();
+    assert_eq!(json["plants"][0], "count-sign");
+    assert_eq!(json["bucket"], finding.file_name().unwrap().to_str().unwrap());
+    line("corpus validate {}", finding).exits(0);
+
+    // With the bug that finding.json names, in either form, and without it.
+    for name in ["", "/program.hfw", "/original.hf"] {
+        let run = line(&format!("replay {{}}{name}"), finding).exits(1);
+        assert!(run.out.contains("\nreproduced: "), "{run:#?}");
+    }
+    fs::copy(finding.join("program.hf"), dir.path().join("alone.hf")).unwrap();
+    let run = line("replay {}/alone.hf", dir.path()).exits(0);
+    assert!(!run.out.contains("reproduced"), "{run:#?}");
+
+    // What the clean build answers differently is said as well.
+    let copy = dir.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(finding.join("program.hf"), copy.join("program.hf")).unwrap();
+    let changed = json.to_string().replace("\"plants\":[\"count-sign\"]", "\"plants\":[]");
+    fs::write(copy.join("finding.json"), changed).unwrap();
+    assert!(line("replay {}", &copy).exits(0).out.contains("NOT reproduced"));
+
+    // The next session meets it first of all.
+    fs::copy(finding.join("original.hf"), campaign.join("corpus/000000-0000000000000000.hf")).unwrap();
+    let before = files(&campaign.join("findings"));
+    let run = line("fuzz {} --plant count-sign --execs 1", &campaign).exits(2);
+    assert!(run.verdict().starts_with("verdict: 0 new, 1 known findings; 1 executions"), "{run:#?}");
+    assert_eq!(files(&campaign.join("findings")), before, "a known finding is left alone");
+}
+
+#[test]
+fn json_is_complete_and_ends_with_the_end() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    let run =
+        line("smoke --json --plant count-sign --until-finding --time 60 --dir {}/c", dir.path()).exits(1);
+    let events = run.events();
+    let names: Vec<_> = events.iter().map(|e| e["event"].as_str().expect("a name")).collect();
+    assert_eq!(names.first(), Some(&"start"));
+    assert_eq!(names.last(), Some(&"end"));
+    assert!(names.contains(&"finding"), "{names:?}");
+    let end = events.last().unwrap();
+    assert_eq!((&end["exit"], &end["ended"]), (&1.into(), &"finding".into()));
+    assert!(end["statistics"]["crashes"].as_object().is_some_and(|c| !c.is_empty()), "{end}");
+    assert_eq!(run.err, "", "programs read standard output, people are not addressed");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_corpus() {
+    let _turn = machine();
+    for start in ["empty", "seeds"] {
+        let dir = tempdir().unwrap();
+        let mut corpora = Vec::new();
+        for name in ["a", "b"] {
+            let text = format!("fuzz {{}}/{name} --seed 42 --execs 3000 --corpus {start}");
+            line(&text, dir.path()).exits(0);
+            let root = dir.path().join(name).join("corpus");
+            let relative = files(&root).into_iter().map(|(path, content)| {
+                (path.strip_prefix(&root).unwrap().to_owned(), String::from_utf8(content).unwrap())
+            });
+            corpora.push(relative.collect::<Vec<_>>());
+        }
+        assert!(corpora[0].len() > 100, "{start}: {}", corpora[0].len());
+        let first = corpora[0].iter().zip(&corpora[1]).position(|(a, b)| a != b);
+        assert_eq!(first, None, "{start}: the corpora part at this program");
+        assert_eq!(corpora[0].len(), corpora[1].len(), "{start}");
+    }
+}
+
+#[test]
+fn a_campaign_goes_on_where_it_stopped() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    let run = line("fuzz {}/c --seed 3 --execs 500", dir.path()).exits(0);
+    assert!(run.err.contains("session 1, 69 programs to start from"), "{run:#?}");
+    let before = files(&dir.path().join("c/corpus"));
+    let run = line("fuzz {}/c --seed 99 --execs 1500", dir.path()).exits(0);
+    let expected = format!("seed 3, session 2, {} programs to start from", before.len());
+    assert!(run.err.contains(&expected), "{run:#?}");
+    let after = files(&dir.path().join("c/corpus"));
+    assert!(after.len() >= before.len());
+    for (path, content) in before {
+        assert_eq!(after.get(&path), Some(&content), "{}", path.display());
+    }
+    line("corpus validate {}/c/corpus", dir.path()).exits(0);
+    line("corpus validate {}/c", dir.path()).complains(&["is a campaign", "corpus"]);
+}
+
+#[test]
+fn only_the_campaign_that_fits_is_touched() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("c/campaign.json");
+    line("fuzz {}/c --seed 3 --execs 40", dir.path()).exits(0);
+    let original = fs::read_to_string(&file).unwrap();
+    let build = original.split("\"build\": \"").nth(1).and_then(|s| s.split('"').next()).unwrap();
+    let variants = [
+        (
+            original.replace("\"format\": 1", "\"format\": 99"),
+            "",
+            vec!["format 99", "move the directory away"],
+        ),
+        (original.replace(build, "00ff"), "", vec!["build 00ff", "--corpus"]),
+        (original.replace("reference-hvm", "other"), "", vec!["target other"]),
+        (original.clone(), "--plant m2p-desync", vec!["planted bugs (none)", "m2p-desync"]),
+        (original.replace("\"seed\"", "\"sead\""), "", vec!["campaign.json", "seed"]),
+        (original[..original.len() / 2].to_owned(), "", vec!["campaign.json", "not a campaign description"]),
+        (String::new(), "", vec!["campaign.json"]),
+    ];
+    for (content, options, words) in variants {
+        fs::write(&file, &content).unwrap();
+        let before = files(dir.path());
+        line(&format!("fuzz {{}}/c --execs 40 {options}"), dir.path()).complains(&words);
+        assert_eq!(files(dir.path()), before, "{words:?}");
+    }
+    // A directory with something else in it.
+    let other = dir.path().join("photos");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("cat.jpg"), "cat").unwrap();
+    line("fuzz {} --execs 40", &other).complains(&["photos", "is not empty and holds no campaign"]);
+    assert_eq!(files(&other).len(), 1);
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+    line("fuzz {}/cat.jpg --execs 40", &other).complains(&["cat.jpg"]);
+}
+
+#[test]
+fn two_cannot_work_in_one_directory() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    let campaign = dir.path().join("c");
+    let first = Background::start("fuzz {} --seed 1 --time 60", &campaign);
+    until("the first has begun", || corpus_len(&campaign) > 10);
+    line("fuzz {} --execs 10", &campaign).complains(&["in use by another hyperfuzz"]);
+    first.signal(rustix::process::Signal::INT);
+    let run = first.wait().exits(0);
+    assert!(run.err.contains("session 1"), "{run:#?}");
+    line("corpus validate {}/corpus", &campaign).exits(0);
+}

@@ -1,0 +1,10 @@
+//! The program as its users meet it: arguments, files, exit codes, output, and what happens when things break.
+//!
+//! [`bad_input`] needs no machine. [`campaigns`] runs whole campaigns, [`accidents`] kills, stops and starves them.
+//! Tests that boot a machine take turns through [`support::machine`]: two at a time would measure each other.
+
+mod accidents;
+mod bad_input;
+mod campaigns;
+mod support;
+mod tools;
