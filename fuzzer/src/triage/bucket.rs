@@ -107,7 +107,7 @@ impl Classifier {
         let mut cache = self.cache.borrow_mut();
         let functions = cache.entry(address).or_insert_with(|| {
             let frames = self.symbols.frames(address);
-            frames.iter().filter_map(|frame| place_of(frame)).collect()
+            frames.iter().filter_map(place_of).collect()
         });
         functions.clone()
     }
