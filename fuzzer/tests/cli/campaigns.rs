@@ -90,7 +90,8 @@ fn the_same_seed_gives_the_same_corpus() {
         let mut corpora = Vec::new();
         for name in ["a", "b"] {
             let text = format!("fuzz {{}}/{name} --seed 42 --execs 3000 --corpus {start}");
-            line(&text, dir.path()).exits(0);
+            // Whether it finds something is not the question here.
+            assert_ne!(line(&text, dir.path()).code, Some(3));
             let root = dir.path().join(name).join("corpus");
             let relative = files(&root).into_iter().map(|(path, content)| {
                 (path.strip_prefix(&root).unwrap().to_owned(), String::from_utf8(content).unwrap())

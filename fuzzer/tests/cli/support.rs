@@ -53,7 +53,7 @@ impl Run {
     /// Fails with a message that holds all these words.
     #[track_caller]
     pub(crate) fn complains(self, words: &[&str]) -> Self {
-        assert!(self.err.starts_with("error: "), "{self:#?}");
+        assert!(self.err.lines().any(|line| line.starts_with("error: ")), "{self:#?}");
         for word in words {
             assert!(self.err.contains(word), "no {word:?} in {self:#?}");
         }
