@@ -17,7 +17,10 @@ const MAX_ERRNO: i64 = 111;
 impl Hypervisor {
     /// Looks at everything that the call touched.
     pub(crate) fn check_after_call(&mut self, number: u64, disposition: Disposition) {
-        let touched: Vec<(DomId, Gfn)> = core::mem::take(&mut self.memory.touched);
+        let mut touched: Vec<(DomId, Gfn)> = core::mem::take(&mut self.memory.touched);
+        // A call may touch one frame hundreds of times.
+        touched.sort_unstable();
+        touched.dedup();
         // Who owns what comes first: a wrong count is only its consequence.
         for &(domain, gfn) in &touched {
             self.check_frame(domain, gfn);

@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.json {
         emit(&json!({
             "program": text::print(&program), "bucket": bucket, "summary": summary, "transcript": transcript,
-            "stack": stack, "crash": crash, "runs": args.runs, "same": same, "reproduced": reproduced,
+            "stack": stack, "crash": crash, "runs": args.runs, "same": same, "blocks": execution.blocks, "reproduced": reproduced,
             "console": String::from_utf8_lossy(&execution.console),
         }));
     } else {

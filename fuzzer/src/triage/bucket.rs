@@ -36,6 +36,9 @@ const REPORTERS: &[&str] = &[
     "hypervisor/src/image/runtime",
 ];
 
+/// Functions among the rest of the code whose only task is to report.
+const ORACLES: &[&str] = &["violation", "assert_privilege"];
+
 /// Source folders of the hypervisor's own code; the rest is its libraries.
 const OWN: &[&str] = &["hypervisor/", "coverage-hypercall/"];
 
@@ -170,6 +173,9 @@ fn place_of(frame: &Frame) -> Option<String> {
     };
     let name = without_generics(&frame.function);
     let name = name.rsplit("::").find(|part| !part.starts_with('{'))?;
+    if ORACLES.contains(&name) {
+        return None;
+    }
     Some(format!("{module}::{name}"))
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Frames {
     base: u64,
     table: Vec<Frame>,
     free: u64,
-    /// No frame below this index is free.
-    lowest: usize,
+    /// A bit for each frame, set where it is free: the search looks at 64 frames at a time.
+    free_map: Vec<u64>,
 }
 
 impl Frames {
@@ -50,13 +50,16 @@ impl Frames {
         let mut table =
             vec![Frame { owner: Owner::Reserved, references: 0, gfn: None }; (end - base) as usize];
         let mut free = 0;
+        let mut free_map = vec![0; table.len().div_ceil(64)];
         for range in ram {
             for mfn in range.start.0..range.end.0 {
-                table[(mfn - base) as usize].owner = Owner::Free;
+                let index = (mfn - base) as usize;
+                table[index].owner = Owner::Free;
+                free_map[index / 64] |= 1 << (index % 64);
                 free += 1;
             }
         }
-        Self { base, table, free, lowest: 0 }
+        Self { base, table, free, free_map }
     }
 
     fn index(&self, mfn: Mfn) -> Option<usize> {
@@ -85,12 +88,11 @@ impl Frames {
     }
 
     /// First of `count` free frames in a row, aligned to `align` frames.
-    fn find(&mut self, count: usize, align: u64) -> Option<usize> {
-        // Frames that were given away since the last search are passed once, not at each search.
-        let taken = self.table[self.lowest..].iter().take_while(|frame| frame.owner != Owner::Free).count();
-        self.lowest += taken;
-        let misaligned = (self.base + self.lowest as u64) % align;
-        let mut start = self.lowest + if misaligned == 0 { 0 } else { (align - misaligned) as usize };
+    fn find(&self, count: usize, align: u64) -> Option<usize> {
+        let word = self.free_map.iter().position(|word| *word != 0)?;
+        let lowest = word * 64 + self.free_map[word].trailing_zeros() as usize;
+        let misaligned = (self.base + lowest as u64) % align;
+        let mut start = lowest + if misaligned == 0 { 0 } else { (align - misaligned) as usize };
         while start + count <= self.table.len() {
             match self.table[start..start + count].iter().rposition(|frame| frame.owner != Owner::Free) {
                 None => return Some(start),
@@ -113,6 +115,9 @@ impl Memory {
         let start = frames.find(count as usize, align)?;
         for frame in &mut frames.table[start..start + count as usize] {
             *frame = Frame { owner, references: 1, gfn: None };
+        }
+        for index in start..start + count as usize {
+            frames.free_map[index / 64] &= !(1 << (index % 64));
         }
         frames.free -= count;
         let first = frames.base + start as u64;
@@ -150,7 +155,7 @@ impl Memory {
         if left == 0 {
             *frame = Frame { owner: Owner::Free, references: 0, gfn: None };
             self.frames.free += 1;
-            self.frames.lowest = self.frames.lowest.min(index);
+            self.frames.free_map[index / 64] |= 1 << (index % 64);
             self.machine.fill_page(mfn, POISON);
         }
     }
