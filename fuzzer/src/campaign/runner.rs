@@ -3,6 +3,10 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,8 +42,9 @@ pub struct Runner<'a> {
     seed: u64,
     edges: usize,
     metrics_at: Instant,
-    /// Set when the first finding is stored, if the session shall end there.
-    stop_at_finding: Option<std::sync::Arc<std::sync::atomic::AtomicBool>>,
+    /// Set from outside to end the session, and by this where it shall end with the first finding.
+    stop: Arc<AtomicBool>,
+    until_finding: bool,
     /// Findings of this session, with the directories that hold them.
     pub findings: Vec<(Finding, PathBuf)>,
     /// Candidates that a clean boot did not confirm.
@@ -53,7 +58,8 @@ impl<'a> Runner<'a> {
         classifier: &'a Classifier,
         live: Live,
         edges: usize,
-        stop_at_finding: Option<std::sync::Arc<std::sync::atomic::AtomicBool>>,
+        stop: Arc<AtomicBool>,
+        until_finding: bool,
     ) -> Self {
         let seed = store.session_seed();
         Self {
@@ -63,7 +69,8 @@ impl<'a> Runner<'a> {
             seed,
             edges,
             metrics_at: Instant::now(),
-            stop_at_finding,
+            stop,
+            until_finding,
             findings: Vec::new(),
             unconfirmed: BTreeSet::new(),
         }
@@ -102,7 +109,7 @@ impl<E: Engine> Driver<E> for Runner<'_> {
             self.unconfirmed.insert(bucket);
             return Ok(());
         }
-        let minimal = verify::minimise(engine, self.classifier, &program, &bucket)
+        let minimal = verify::minimise(engine, self.classifier, &program, &bucket, &self.stop)
             .context("while a finding was being minimised")?;
         let (mut minimal_reproduction, mut observed) =
             verify::confirm(engine, self.classifier, &minimal, &bucket, verify::REPLAYS)?;
@@ -140,8 +147,8 @@ impl<E: Engine> Driver<E> for Runner<'_> {
         let directory = self.store.add_finding(&finding.bucket, &files)?;
         self.live.finding(&finding);
         self.findings.push((finding, directory));
-        if let Some(stop) = &self.stop_at_finding {
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        if self.until_finding {
+            self.stop.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

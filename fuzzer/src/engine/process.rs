@@ -10,7 +10,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 use tempfile::TempDir;
 
 use super::error::EngineError;
@@ -179,9 +179,23 @@ impl Process {
         tail(&mut self.console)
     }
 
-    /// How QEMU ended, if it did.
+    /// How QEMU ended, if it did, or that somebody stopped it: both leave it without an answer for good.
     pub(super) fn ended(&mut self) -> Option<String> {
-        self.child.try_wait().ok().flatten().map(describe)
+        let stopped = || {
+            let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let child = Pid::from_raw(self.child.id().try_into().ok()?)?;
+            let status = waitid(WaitId::Pid(child), options).ok().flatten()?;
+            status.stopped().then(|| "was stopped by a signal".to_owned())
+        };
+        let stopped = stopped();
+        self.child.try_wait().ok().flatten().map(describe).or(stopped)
+    }
+
+    /// Processor time that QEMU has used, in ticks of the kernel's (proc(5), fields 14 and 15 of `stat`).
+    pub(super) fn ticks(&self) -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        let fields = stat.rsplit_once(')')?.1;
+        fields.split_ascii_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum()
     }
 
     /// The error that says how QEMU ended.

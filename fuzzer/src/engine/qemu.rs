@@ -22,6 +22,8 @@ use super::{Engine, Execution, Outcome, Request};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
+/// Time without processor time after which QEMU is taken for dead.
+const STANDSTILL: Duration = Duration::from_secs(3);
 /// How often the host looks whether QEMU still lives while it waits.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -137,6 +139,7 @@ fn plugin_error(control: &Control) -> String {
 /// Waits until the plugin has answered with this number.
 fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
     let mut began = None;
+    let mut progress: Option<(Option<u64>, Instant)> = None;
     loop {
         let control = process.control.control();
         let answer = control.answer.load(Ordering::Acquire);
@@ -159,6 +162,16 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
         }
         if began.get_or_insert_with(Instant::now).elapsed() >= limit {
             return Err(Lost::Late);
+        }
+        // A busy host makes QEMU slow, not idle: who uses no processor time at all waits for something that never comes.
+        let ticks = process.ticks();
+        match progress {
+            Some((before, since)) if before == ticks => {
+                if since.elapsed() >= STANDSTILL {
+                    return Err(Lost::Died("stood still without using the processor".into()));
+                }
+            }
+            _ => progress = Some((ticks, Instant::now())),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Confirmation on a clean boot, and minimisation.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::bucket::{Bucket, Classifier};
 use crate::{
     engine::{Engine, EngineError, Execution, Request},
@@ -70,7 +72,8 @@ pub fn confirm(
     Ok((result, first))
 }
 
-/// Makes a program as short and plain as it can be while it stays in its bucket.
+/// Makes a program as short and plain as it can be while it stays in its bucket; as far as it got where `stop` is set in
+/// between.
 ///
 /// # Errors
 /// When no machine can be had.
@@ -79,11 +82,12 @@ pub fn minimise(
     classifier: &Classifier,
     program: &Program,
     bucket: &Bucket,
+    stop: &AtomicBool,
 ) -> Result<Program, EngineError> {
     let mut execution = Execution::default();
     let mut failure = None;
     let smaller = minimize::minimize(program, MINIMISE_BUDGET, &mut |candidate| {
-        if failure.is_some() {
+        if failure.is_some() || stop.load(Ordering::Relaxed) {
             return false;
         }
         match run_once(engine, candidate, &mut execution) {
