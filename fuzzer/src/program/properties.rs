@@ -312,7 +312,8 @@ fn lowering_wires_ports_across_domains() {
             changes: vec![(0, vec![0xf0, 0x7f, 2, 0, 5, 0, 0, 0])],
         }],
     );
-    assert!(text.ends_with(" = 0\n    arg.port = 5\n"), "{text}");
+    assert!(text.contains(" = 0\n    arg.port = 5\n#1 d2 "), "{text}");
+    assert!(text.ends_with(" DID NOT RETURN\n"), "{text}");
 }
 
 /// The seeds in `corpora/seeds`, by file name.
