@@ -191,9 +191,9 @@ fn output_that_is_closed_or_full_is_no_panic() {
     let file = dir.path().join("a.hf");
     let show = ["corpus".as_ref(), "show".as_ref(), file.as_os_str()];
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let run = crate::support::Run::of(command(&show).stdout(full).output().unwrap());
+    let run = crate::support::Run::of(command(show).stdout(full).output().unwrap());
     run.complains(&["standard output", "No space left"]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    crate::support::Run::of(command(&show).stdout(writer).output().unwrap()).exits(0);
+    crate::support::Run::of(command(show).stdout(writer).output().unwrap()).exits(0);
 }
