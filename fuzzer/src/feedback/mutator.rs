@@ -64,6 +64,8 @@ where
             .and_then(|testcase| testcase.metadata_map().get::<ComparisonHints>())
             .map_or(&[], |hints| &hints.pairs);
         let before = program.clone();
+        // Long programs hit counters more often, which looks like news: without a bound the corpus fills with them.
+        let longest = before.calls.len().max(self.max_calls + self.max_calls / 2);
         loop {
             mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
             // Geometric, so that most inputs are one or two steps from their parent.
@@ -73,7 +75,9 @@ where
                 }
                 mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
             }
-            if *program != before {
+            if program.calls.len() > longest {
+                program.clone_from(&before);
+            } else if *program != before {
                 return Ok(MutationResult::Mutated);
             }
         }

@@ -41,7 +41,7 @@ const EXCHANGE: StructType = StructType {
     fields: &[
         field("in", Type::Struct(&RESERVATION)),
         field("out", Type::Struct(&RESERVATION)),
-        field("nr_exchanged", int(8, Kind::Const(0))),
+        field("nr_exchanged", int(8, Kind::Progress)),
     ],
 };
 const ADD: StructType = StructType {

@@ -38,6 +38,8 @@ pub enum Kind {
     Const(u64),
     /// Number of elements, or bytes, behind the sibling of this name.
     Len(&'static str),
+    /// How far an earlier, interrupted attempt got: usually nowhere, now and then a few elements.
+    Progress,
     /// A frame: one of the playground, or a result.
     Frame,
     /// A frame where something is to appear: usually one where nothing is.

@@ -225,6 +225,8 @@ pub fn bad_address<R: Rng + ?Sized>(rng: &mut R) -> u64 {
         1 => 0xffff_8000_0000_0000 | (rng.random::<u64>() & 0x7fff_ffff_fff8),
         2 => rng.random_range(0..0x40_0000u64),
         3 => u64::MAX - rng.random_range(0..64),
+        // An array that begins a few words below a landmark crosses it.
+        4 => LANDMARKS[rng.random_range(0..LANDMARKS.len())].wrapping_sub(8 * rng.random_range(1..8)),
         _ => LANDMARKS[rng.random_range(0..LANDMARKS.len())],
     }
 }
@@ -395,6 +397,8 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 flags
             }
             Kind::Const(value) => *value,
+            Kind::Progress if self.rng.random_bool(0.3) => self.rng.random_range(1..4),
+            Kind::Progress => 0,
             Kind::Frame => return self.frame(width),
             Kind::Hole if self.rng.random_bool(0.4) => return self.frame(width),
             Kind::Hole => FIRST_HOLE + self.rng.random_range(0..4),

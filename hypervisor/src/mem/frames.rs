@@ -10,6 +10,11 @@ use xen_abi::DomId;
 /// Byte that freed frames are filled with, so that stale use shows.
 pub(crate) const POISON: u8 = 0xdf;
 
+/// Frames that a word of the free map stands for.
+const WORD: usize = 64;
+/// Frames of the largest extent that is allocated aligned to its size.
+const MAX_EXTENT: u64 = 512;
+
 /// To whom a frame belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -45,17 +50,18 @@ pub(crate) struct Frames {
 impl Frames {
     /// A table in which exactly the frames of `ram` are free.
     pub(crate) fn new(ram: &[Range<Mfn>]) -> Self {
-        let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0);
+        // Extents are aligned in the machine: where the table begins must not move them.
+        let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0) & !(MAX_EXTENT - 1);
         let end = ram.iter().map(|range| range.end.0).max().unwrap_or(0).max(base);
         let mut table =
             vec![Frame { owner: Owner::Reserved, references: 0, gfn: None }; (end - base) as usize];
         let mut free = 0;
-        let mut free_map = vec![0; table.len().div_ceil(64)];
+        let mut free_map = vec![0; table.len().div_ceil(WORD)];
         for range in ram {
             for mfn in range.start.0..range.end.0 {
                 let index = (mfn - base) as usize;
                 table[index].owner = Owner::Free;
-                free_map[index / 64] |= 1 << (index % 64);
+                free_map[index / WORD] |= 1 << (index % WORD);
                 free += 1;
             }
         }
@@ -89,19 +95,36 @@ impl Frames {
 
     /// First of `count` free frames in a row, aligned to `align` frames.
     fn find(&self, count: usize, align: u64) -> Option<usize> {
-        let word = self.free_map.iter().position(|word| *word != 0)?;
-        let lowest = word * 64 + self.free_map[word].trailing_zeros() as usize;
-        let misaligned = (self.base + lowest as u64) % align;
-        let mut start = lowest + if misaligned == 0 { 0 } else { (align - misaligned) as usize };
-        while start + count <= self.table.len() {
-            match self.table[start..start + count].iter().rposition(|frame| frame.owner != Owner::Free) {
-                None => return Some(start),
-                Some(taken) => start = (start + taken + 1).next_multiple_of(align as usize),
-            }
-            let misaligned = (self.base + start as u64) % align;
-            start += if misaligned == 0 { 0 } else { (align - misaligned) as usize };
+        if align == count as u64 && count.is_power_of_two() {
+            return self.find_extent(count);
         }
-        None
+        let free = |start: usize| self.table[start..start + count].iter().all(|f| f.owner == Owner::Free);
+        let starts = 0..(self.table.len() + 1).saturating_sub(count);
+        starts.into_iter().find(|start| (self.base + *start as u64).is_multiple_of(align) && free(*start))
+    }
+
+    /// First free extent of `count` frames, a power of two, aligned to its size. The work does not depend on how the free frames
+    /// are strewn: guests decide that.
+    fn find_extent(&self, count: usize) -> Option<usize> {
+        if count > WORD {
+            let whole = self.free_map.chunks_exact(count / WORD);
+            return whole
+                .into_iter()
+                .position(|words| words.iter().all(|w| *w == u64::MAX))
+                .map(|n| n * count);
+        }
+        // One bit for each place where an extent may start.
+        let places = u64::MAX / (u64::MAX >> (WORD - count));
+        self.free_map.iter().enumerate().find_map(|(index, word)| {
+            let mut starts = *word;
+            let mut len = 1;
+            while len < count {
+                starts &= starts >> len;
+                len *= 2;
+            }
+            starts &= places;
+            (starts != 0).then(|| index * WORD + starts.trailing_zeros() as usize)
+        })
     }
 }
 
@@ -117,7 +140,7 @@ impl Memory {
             *frame = Frame { owner, references: 1, gfn: None };
         }
         for index in start..start + count as usize {
-            frames.free_map[index / 64] &= !(1 << (index % 64));
+            frames.free_map[index / WORD] &= !(1 << (index % WORD));
         }
         frames.free -= count;
         let first = frames.base + start as u64;
@@ -155,7 +178,7 @@ impl Memory {
         if left == 0 {
             *frame = Frame { owner: Owner::Free, references: 0, gfn: None };
             self.frames.free += 1;
-            self.frames.free_map[index / 64] |= 1 << (index % 64);
+            self.frames.free_map[index / WORD] |= 1 << (index % WORD);
             self.machine.fill_page(mfn, POISON);
         }
     }
@@ -169,5 +192,30 @@ impl Memory {
             self.touched.extend(gfn.map(|new| (domain, new)));
         }
         frame.gfn = gfn;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The search by words finds what the search frame by frame finds.
+        #[test]
+        fn extents_are_found_wherever_they_are(free in prop::collection::vec(any::<bool>(), 1..2000), order in 0u32..10) {
+            let mut frames = Frames::new(&[Mfn(512)..Mfn(512 + free.len() as u64)]);
+            for (index, free) in free.iter().enumerate() {
+                if !free {
+                    frames.table[index].owner = Owner::Hypervisor;
+                    frames.free_map[index / WORD] &= !(1 << (index % WORD));
+                }
+            }
+            let count = 1usize << order;
+            let found = (0..free.len()).step_by(count).find(|start| {
+                free.get(*start..start + count).is_some_and(|row| row.iter().all(|free| *free))
+            });
+            prop_assert_eq!(frames.find(count, count as u64), found);
+        }
     }
 }
