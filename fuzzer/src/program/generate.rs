@@ -225,8 +225,11 @@ pub fn bad_address<R: Rng + ?Sized>(rng: &mut R) -> u64 {
         1 => 0xffff_8000_0000_0000 | (rng.random::<u64>() & 0x7fff_ffff_fff8),
         2 => rng.random_range(0..0x40_0000u64),
         3 => u64::MAX - rng.random_range(0..64),
-        // An array that begins a few words below a landmark crosses it.
-        4 => LANDMARKS[rng.random_range(0..LANDMARKS.len())].wrapping_sub(8 * rng.random_range(1..8)),
+        // An array that begins a few words below an end crosses it: of RAM, of the lower half, of everything.
+        4 | 5 => {
+            const ENDS: [u64; 4] = [0x40_0000, 0x8000_0000_0000, 0x8000_0000_0000_0000, 0];
+            ENDS[rng.random_range(0..ENDS.len())].wrapping_sub(8 * rng.random_range(1..=4))
+        }
         _ => LANDMARKS[rng.random_range(0..LANDMARKS.len())],
     }
 }
@@ -261,7 +264,11 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
         for (position, field) in fields.iter().enumerate() {
             let Type::Int { width, kind: Kind::Len(of) } = &field.ty else { continue };
             let Some(sibling) = fields.iter().position(|field| field.name == *of) else { continue };
-            let len = values[sibling].len_of();
+            let len = match &values[sibling] {
+                // Where nothing is said to lie there, nobody looks.
+                Value::Pointer(Pointer { to: None, .. }) => self.rng.random_range(1..=4),
+                value => value.len_of(),
+            };
             values[position] = Value::Int(match self.rng.random_range(0..20) {
                 0 => hostile(self.rng, *width),
                 1 => (len + self.rng.random_range(1..4)) & mask(*width),
@@ -269,7 +276,41 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 _ => len & mask(*width),
             });
         }
+        self.agree(fields, &mut values);
         values
+    }
+
+    /// Two structures of one type side by side are mostly two views of one thing: what goes in and what comes out. Unless
+    /// they agree, a call refuses them before it looks further.
+    fn agree(&mut self, fields: &'static [Field], values: &mut [Value]) {
+        for second in 1..fields.len() {
+            let Type::Struct(layout) = &fields[second].ty else { continue };
+            let same = |field: &Field| matches!(&field.ty, Type::Struct(of) if std::ptr::eq(*of, *layout));
+            let Some(first) = fields[..second].iter().position(same) else { continue };
+            if self.rng.random_bool(0.4) {
+                continue;
+            }
+            let mut copy = values[first].clone();
+            walk::value_mut(
+                walk::Site { ty: &fields[second].ty, name: fields[second].name, out: fields[second].out },
+                &mut copy,
+                &mut |site, value| {
+                    if let (Type::Ptr { to, .. }, Value::Pointer(pointer)) = (site.ty, value)
+                        && self.rng.random_bool(0.25)
+                    {
+                        let size =
+                            pointer.to.as_ref().map_or(8, |data| to.size().max(data.len_of() as usize * 8));
+                        pointer.shape = odd_shape(self.rng, size);
+                        if !pointer.shape.has_data() {
+                            pointer.to = None;
+                        } else if pointer.to.is_none() {
+                            pointer.to = Some(Box::new(Value::plainest(to)));
+                        }
+                    }
+                },
+            );
+            values[second] = copy;
+        }
     }
 
     fn field(&mut self, field: &'static Field) -> Value {
