@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// One in so many inputs is a fresh program: the only way out of a corpus that has grown one-sided.
-const FRESH: u32 = 24;
+const FRESH: u32 = 10;
 /// Most mutations that are stacked on one input.
 const MAX_STACK: u32 = 6;
 

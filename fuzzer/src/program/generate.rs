@@ -169,11 +169,38 @@ fn pick<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, agent: bool) -> Opt
     let mut at = rng.random_range(0..total);
     for (_, share, list) in families() {
         if at < *share {
-            return Some(list[rng.random_range(0..list.len())]);
+            return Some(weighted(rng, list));
         }
         at -= share;
     }
     None
+}
+
+/// One of the operations of a family. The more there is to say to an operation, the more there is to try.
+fn weighted<R: Rng + ?Sized>(rng: &mut R, list: &[&'static Operation]) -> &'static Operation {
+    let mut at = rng.random_range(0..list.iter().map(|op| weight(op)).sum());
+    for op in list {
+        let weight = weight(op);
+        if at < weight {
+            return op;
+        }
+        at -= weight;
+    }
+    list[0]
+}
+
+/// Two, and one for each number or buffer that a caller chooses.
+fn weight(op: &Operation) -> u32 {
+    fn leaves(ty: &Type) -> u32 {
+        match ty {
+            Type::Ptr { to, .. } | Type::Array(to) => leaves(to),
+            Type::Struct(layout) => {
+                layout.fields.iter().filter(|field| !field.out).map(|f| leaves(&f.ty)).sum()
+            }
+            _ => 1,
+        }
+    }
+    2 + op.args.iter().filter(|field| !field.out).map(|field| leaves(&field.ty)).sum::<u32>()
 }
 
 /// A number that programs tend to get wrong.
@@ -226,8 +253,8 @@ pub fn bad_address<R: Rng + ?Sized>(rng: &mut R) -> u64 {
         2 => rng.random_range(0..0x40_0000u64),
         3 => u64::MAX - rng.random_range(0..64),
         // An array that begins a few words below an end crosses it: of RAM, of the lower half, of everything.
-        4 | 5 => {
-            const ENDS: [u64; 4] = [0x40_0000, 0x8000_0000_0000, 0x8000_0000_0000_0000, 0];
+        4..=6 => {
+            const ENDS: [u64; 3] = [0x40_0000, 0x8000_0000_0000, 0];
             ENDS[rng.random_range(0..ENDS.len())].wrapping_sub(8 * rng.random_range(1..=4))
         }
         _ => LANDMARKS[rng.random_range(0..LANDMARKS.len())],
@@ -239,10 +266,10 @@ pub fn odd_shape<R: Rng + ?Sized>(rng: &mut R, size: usize) -> Shape {
     let inside = size.clamp(2, 4095) as u16;
     match rng.random_range(0..10) {
         0 => Shape::Null,
-        1 | 2 => Shape::Bad(bad_address(rng)),
-        3 => Shape::Unaligned(rng.random_range(1..16)),
-        4 | 5 => Shape::Cross(rng.random_range(1..inside)),
-        6 => Shape::End(rng.random_range(0..=inside)),
+        1..=3 => Shape::Bad(bad_address(rng)),
+        4 => Shape::Unaligned(rng.random_range(1..16)),
+        5 | 6 => Shape::Cross(rng.random_range(1..inside)),
+        7 => Shape::End(rng.random_range(0..=inside)),
         _ => Shape::Over {
             back: rng.random_range(0..3),
             delta: if rng.random() { 0 } else { rng.random_range(0..64) },
@@ -438,7 +465,7 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 flags
             }
             Kind::Const(value) => *value,
-            Kind::Progress if self.rng.random_bool(0.3) => self.rng.random_range(1..4),
+            Kind::Progress if self.rng.random_bool(0.4) => self.rng.random_range(1..3),
             Kind::Progress => 0,
             Kind::Frame => return self.frame(width),
             Kind::Hole if self.rng.random_bool(0.4) => return self.frame(width),
