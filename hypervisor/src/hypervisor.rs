@@ -129,6 +129,8 @@ pub struct Hypervisor {
     pub(crate) time: u64,
     /// Calls that are being carried out, one in another.
     pub(crate) depth: u32,
+    /// Pages that the current call may still move, map or fill.
+    pub(crate) credit: u64,
     /// The current call is part of a multicall.
     pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
 }
@@ -153,6 +155,7 @@ impl Hypervisor {
             started: false,
             time: 0,
             depth: 0,
+            credit: 0,
             batch: None,
         }
     }

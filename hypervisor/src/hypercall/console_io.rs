@@ -36,7 +36,8 @@ impl Hypervisor {
             return Ok(0);
         }
         let mut done = 0;
-        while done < u64::from(count).min(MAX_BYTES) {
+        while done < u64::from(count).min(MAX_BYTES) && self.credit > 0 {
+            self.credit -= 1;
             let left = count - done as u32;
             let right = (left as usize).min(PIECE);
             let len = self.plants.piece_len(right, left, PIECE, PIECE + GUARD);

@@ -15,14 +15,8 @@ use crate::{
 use alloc::{collections::BTreeSet, vec::Vec};
 use xen_abi::{DomId, errno::Errno, memory};
 
-/// Extents that one call does at most. A guest goes on where the result says; Xen preempts instead.
-const MAX_EXTENTS: u64 = 512;
 /// Largest extent of an unprivileged domain (`CONFIG_DOMU_MAX_ORDER` of Xen).
 const MAX_ORDER: u32 = 9;
-/// Most pages that one exchange handles; then it ends with `EAGAIN` and says how far it came.
-const MAX_EXCHANGED: u64 = 512;
-/// Most pages that one call maps from a space.
-const MAX_MAPPED: u16 = 512;
 /// Guests keep their buffers below this: the lower half of a 48-bit address space.
 const GUEST_END: u64 = 1 << 47;
 
@@ -88,8 +82,11 @@ impl Hypervisor {
         if request.extent_order > MAX_ORDER || request.mem_flags & memory::MEMF_POPULATE_ON_DEMAND != 0 {
             return start;
         }
-        let end = request.nr_extents.min(start + MAX_EXTENTS);
-        for n in start..end {
+        for n in start..request.nr_extents {
+            if self.credit == 0 {
+                return n;
+            }
+            self.credit = self.credit.saturating_sub(1 << request.extent_order);
             let done = match op {
                 memory::POPULATE_PHYSMAP => self.populate(call, id, &request, n),
                 memory::DECREASE_RESERVATION => self.decrease(call, id, &request, n),
@@ -99,7 +96,7 @@ impl Hypervisor {
                 return n;
             }
         }
-        end
+        request.nr_extents
     }
 
     /// Allocates an extent for a domain, within its limit.
@@ -185,10 +182,11 @@ impl Hypervisor {
         let mut result = Ok(0);
         let mut done = first;
         for n in first..chunks {
-            if (n - first + 1) << chunk > MAX_EXCHANGED {
+            let Some(left) = self.credit.checked_sub(1 << chunk) else {
                 result = Err(Errno::Again);
                 break;
-            }
+            };
+            self.credit = left;
             if let Err(error) = self.exchange_chunk(call, id, &request, n, inputs, outputs) {
                 result = Err(error);
                 break;
@@ -278,9 +276,7 @@ impl Hypervisor {
             self.map_space(id, request.space, request.idx, Gfn(request.gpfn))?;
             return Ok(0);
         }
-        if request.size > MAX_MAPPED {
-            return Err(Errno::TooBig);
-        }
+        self.credit = self.credit.checked_sub(request.size.into()).ok_or(Errno::TooBig)?;
         let mut result = Ok(0);
         while request.size > 0 {
             if let Err(error) = self.map_space(id, request.space, request.idx, Gfn(request.gpfn)) {
@@ -301,9 +297,7 @@ impl Hypervisor {
         if space == memory::MAPSPACE_GMFN_RANGE {
             return Err(Errno::Opnotsupp);
         }
-        if request.size > MAX_MAPPED {
-            return Err(Errno::TooBig);
-        }
+        self.credit = self.credit.checked_sub(request.size.into()).ok_or(Errno::TooBig)?;
         let id = self.own_domain(call, request.domid)?;
         if space == memory::MAPSPACE_GMFN_FOREIGN {
             // Only a privileged domain maps what belongs to others.

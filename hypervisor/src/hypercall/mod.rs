@@ -16,6 +16,9 @@ use crate::{
 use coverage_hypercall::{coverage, harness};
 use xen_abi::{DOMID_SELF, DomId, errno::Errno, hypercall};
 
+/// Pages that one call from a guest may move, map or fill; the entries of a multicall share them. Xen would preempt. A
+/// family says what happens where they are used up: a partial result, `EAGAIN` with the progress, or `E2BIG`.
+const CREDIT: u64 = 512;
 /// System time that a call takes, in nanoseconds.
 const CALL_TIME: u64 = 1000;
 
@@ -30,6 +33,7 @@ impl Hypervisor {
     ) -> Disposition {
         self.time = self.time.saturating_add(CALL_TIME);
         self.memory.touched.clear();
+        self.credit = CREDIT;
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
