@@ -48,13 +48,13 @@ pub struct QemuConfig {
     pub ram_size: usize,
     /// Core for the calling thread and QEMU; `None` leaves both where they are.
     pub core: Option<usize>,
-    /// Translated blocks that the hypervisor may execute in one exit, and before the first entry; more is a hang. An endless
-    /// loop takes some 30 ms for the usual limit. On a machine without VMRUN this limits the whole execution.
+    /// Translated blocks that the hypervisor may execute in one exit, and before the first entry; more is a hang. On a
+    /// machine without VMRUN this limits the whole execution.
     pub budget: u64,
     /// VM exits that an execution may have; more is a runaway.
     pub guest_exits: u64,
-    /// Translated blocks that guests may execute in one execution; more is a runaway. A call takes about a thousand; a guest
-    /// that loops over exceptions needs some 0.2 s for the usual limit.
+    /// Translated blocks that guests may execute in one execution; more is a runaway. A `xen_version` call takes
+    /// about 1,300 blocks of guest and hypervisor together.
     pub guest_blocks: u64,
     /// Limit for one execution.
     pub wall_limit: Duration,
