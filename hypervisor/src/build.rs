@@ -137,7 +137,7 @@ impl Hypervisor {
         }
         for (index, domain) in config.domains.iter().enumerate() {
             let domain = self.build_domain(index as DomId + 1, domain, &config, &image)?;
-            self.domains.push(domain);
+            self.domains.insert(domain);
         }
         self.memory.touched.clear();
         Ok(())

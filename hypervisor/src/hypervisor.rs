@@ -3,6 +3,7 @@
 use crate::{
     address::{Gpa, Maddr, Mfn},
     domain::Domain,
+    domains::Domains,
     machine::Machine,
     mem::{Memory, p2m::P2m},
     options::Options,
@@ -120,7 +121,7 @@ pub struct Hypervisor {
     pub(crate) instrumentation: Box<dyn Instrumentation>,
     pub(crate) options: Options,
     pub(crate) plants: Box<Plants>,
-    pub(crate) domains: Vec<Domain>,
+    pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
     /// All domains have been ready once.
@@ -149,7 +150,7 @@ impl Hypervisor {
             instrumentation,
             options,
             plants,
-            domains: Vec::new(),
+            domains: Domains::new(),
             regions: Vec::new(),
             current: None,
             started: false,
@@ -207,17 +208,17 @@ impl Hypervisor {
 
     /// The domain with this identifier.
     pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
-        self.domains.get(usize::from(id).checked_sub(1)?)
+        self.domains.get(id)
     }
 
     /// The domain with this identifier, to be changed.
     pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
-        self.domains.get_mut(usize::from(id).checked_sub(1)?)
+        self.domains.get_mut(id)
     }
 
     /// Memory and the map of a domain, both to be changed.
     pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
-        let domain = self.domains.get_mut(usize::from(id).checked_sub(1)?)?;
+        let domain = self.domains.get_mut(id)?;
         Some((&mut self.memory, &mut domain.p2m))
     }
 

@@ -14,6 +14,7 @@ mod build;
 pub mod bundle;
 pub mod config;
 mod domain;
+mod domains;
 mod event;
 mod hypercall;
 mod hypervisor;

@@ -8,6 +8,7 @@
 //! the condition of the bug held.
 #![no_std]
 
+mod places;
 mod wild;
 
 use core::hint::black_box;
@@ -30,17 +31,62 @@ pub enum Bug {
     M2pDesync = 4,
     /// `sched_op`: the deadline of a poll wraps around and is never reached.
     PollHang = 5,
+    /// `memory_op`: the node of an allocation indexes a table unchecked (after XSA-231).
+    NodeOob = 6,
+    /// `memory_op`: the order of an extent is not limited (after XSA-158).
+    OrderUnbounded = 7,
+    /// `memory_op`: an error path keeps a lock (after XSA-277).
+    LockLeak = 8,
+    /// `memory_op`: an error path keeps a reference (after XSA-334).
+    RefLeak = 9,
+    /// `memory_op`: a misaligned extent of a higher order is accepted (after XSA-388).
+    PodOrder = 10,
+    /// `grant_table_op`: a table is used before it was set up (after XSA-134).
+    GrantUninit = 11,
+    /// `grant_table_op`: unmapping a part of a mapping drops all of it (after XSA-224).
+    UnmapUnderflow = 12,
+    /// `grant_table_op`: status frames are freed while they are mapped (after XSA-255).
+    StatusFreed = 13,
+    /// `grant_table_op`: a transitive grant is followed without limit (after XSA-226).
+    TransitiveCopy = 14,
+    /// `grant_table_op`: an error is returned with the wrong sign (after XSA-316).
+    RetvalSign = 15,
+    /// `event_channel_op`: an event is queued for a vCPU without a control block (after XSA-107).
+    FifoNocontrol = 16,
+    /// `event_channel_op`: a reset closes all ports at once (after XSA-344).
+    ResetNonpreempt = 17,
+    /// `vcpu_op`: the deadline of a periodic timer wraps around (after XSA-20).
+    TimerOverflow = 18,
+    /// `xen_version`: an output is not initialised in full (after XSA-122).
+    StackLeak = 19,
+    /// `domctl`: a domain may pause itself (after XSA-127).
+    SelfDeadlock = 20,
 }
 
 impl Bug {
     /// All of them, in the order of their canaries.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 21] = [
         Self::ExchangeOob,
         Self::PollUnalloc,
         Self::CountSign,
         Self::BatchPrivilege,
         Self::M2pDesync,
         Self::PollHang,
+        Self::NodeOob,
+        Self::OrderUnbounded,
+        Self::LockLeak,
+        Self::RefLeak,
+        Self::PodOrder,
+        Self::GrantUninit,
+        Self::UnmapUnderflow,
+        Self::StatusFreed,
+        Self::TransitiveCopy,
+        Self::RetvalSign,
+        Self::FifoNocontrol,
+        Self::ResetNonpreempt,
+        Self::TimerOverflow,
+        Self::StackLeak,
+        Self::SelfDeadlock,
     ];
 
     /// Name on the boot line and in reports.
@@ -52,6 +98,21 @@ impl Bug {
             Self::BatchPrivilege => "batch-privilege",
             Self::M2pDesync => "m2p-desync",
             Self::PollHang => "poll-hang",
+            Self::NodeOob => "node-oob",
+            Self::OrderUnbounded => "order-unbounded",
+            Self::LockLeak => "lock-leak",
+            Self::RefLeak => "ref-leak",
+            Self::PodOrder => "pod-order",
+            Self::GrantUninit => "grant-uninit",
+            Self::UnmapUnderflow => "unmap-underflow",
+            Self::StatusFreed => "status-freed",
+            Self::TransitiveCopy => "transitive-copy",
+            Self::RetvalSign => "retval-sign",
+            Self::FifoNocontrol => "fifo-nocontrol",
+            Self::ResetNonpreempt => "reset-nonpreempt",
+            Self::TimerOverflow => "timer-overflow",
+            Self::StackLeak => "stack-leak",
+            Self::SelfDeadlock => "self-deadlock",
         }
     }
 
@@ -66,7 +127,7 @@ impl Bug {
 #[repr(C)]
 pub struct Plants {
     canaries: [Canary; Bug::ALL.len()],
-    on: u32,
+    on: u64,
 }
 
 impl Plants {
@@ -97,61 +158,13 @@ impl Plants {
         let on = black_box(self.on >> bug as u32 & 1);
         let canary = &mut self.canaries[bug as usize];
         canary.reached = canary.reached.wrapping_add(1);
-        canary.triggered = canary.triggered.wrapping_add(on & u32::from(condition));
-        let mask = u64::from(on).wrapping_neg();
+        canary.triggered = canary.triggered.wrapping_add(on as u32 & u32::from(condition));
+        let mask = on.wrapping_neg();
         (wrong & mask) | (right & !mask)
     }
 
     fn choose_bool(&mut self, bug: Bug, condition: bool, right: bool, wrong: bool) -> bool {
         self.choose(bug, condition, u64::from(right), u64::from(wrong)) != 0
-    }
-}
-
-/// The places that hold a bug. Each is given the right answer and what the wrong one is made of.
-impl Plants {
-    /// Whether the arrays of an exchange lie in the guest's part of the address space, below `end`. With the bug,
-    /// only where the arrays begin is checked, not where the exchange goes on in the second.
-    #[inline(never)]
-    pub fn exchange_in_range(&mut self, right: bool, starts: [u64; 2], done: u64, end: u64) -> bool {
-        let wrong = (starts[0] < end) & (starts[1] < end);
-        let beyond = starts[1].wrapping_add(done.wrapping_mul(8)) >= end;
-        self.choose_bool(Bug::ExchangeOob, wrong & beyond, right, wrong)
-    }
-
-    /// Whether a port can be looked up. With the bug, that its bucket was never allocated is overlooked.
-    #[inline(never)]
-    pub fn port_exists(&mut self, right: bool) -> bool {
-        self.choose_bool(Bug::PollUnalloc, !right, right, true)
-    }
-
-    /// Bytes of the next piece of console text. With the bug, the `left` bytes are compared with the size of a piece as
-    /// signed numbers; what comes of that is cut off at `room`, so that nothing but the canary is hurt.
-    #[inline(never)]
-    pub fn piece_len(&mut self, right: usize, left: u32, piece: usize, room: usize) -> usize {
-        let wrong = ((left as i32).min(piece as i32) as u32 as usize).min(room);
-        self.choose(Bug::CountSign, wrong > piece, right as u64, wrong as u64) as usize
-    }
-
-    /// Whether a call goes by the right that was looked up when its multicall began: never, but for the bug. `now` and
-    /// `then` say whether the right is, and was, held; `batched` whether there is a multicall.
-    #[inline(never)]
-    pub fn use_stale_right(&mut self, batched: bool, then: bool, now: bool) -> bool {
-        let stale = batched & then & !now;
-        self.choose_bool(Bug::BatchPrivilege, stale, false, stale)
-    }
-
-    /// Guest frame where a frame that moves to `new` was mapped. With the bug, the old place is forgotten.
-    #[inline(never)]
-    pub fn old_place(&mut self, old: u64, new: u64) -> u64 {
-        self.choose(Bug::M2pDesync, old != new, old, new)
-    }
-
-    /// The time after the next stretch of at most `stretch`. With the bug, every stretch is a whole one, and beyond the
-    /// end of time it begins anew.
-    #[inline(never)]
-    pub fn next_time(&mut self, right: u64, now: u64, stretch: u64) -> u64 {
-        let wrong = now.wrapping_add(stretch);
-        self.choose(Bug::PollHang, wrong < now, right, wrong)
     }
 }
 

@@ -89,8 +89,7 @@ impl Caller for CoverageCaller<'_> {
 impl Hypervisor {
     pub(crate) fn coverage_op(&mut self, call: Call, args: [u64; 6]) -> Result<i64, Errno> {
         let Self { memory, instrumentation, domains, plants, batch, options, .. } = self;
-        let index = usize::from(call.caller.domain).checked_sub(1).ok_or(Errno::Srch)?;
-        let domain = domains.get_mut(index).ok_or(Errno::Srch)?;
+        let domain = domains.get_mut(call.caller.domain).ok_or(Errno::Srch)?;
         let held = domain.may_cover && !domain.coverage.released();
         let batched = batch.is_some();
         let then = batch.as_ref().is_some_and(|batch| batch.held);

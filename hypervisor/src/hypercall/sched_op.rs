@@ -5,13 +5,14 @@
 use crate::{
     address::Maddr,
     domain::WATCHDOGS,
+    domains::MAX_DOMAINS,
     event::{self, Binding},
     hypervisor::{Disposition, Hypervisor},
     mem::guest::Call,
     schedule::State,
 };
 use alloc::vec::Vec;
-use xen_abi::{DOMID_SELF, errno::Errno, sched, shared_info};
+use xen_abi::{DOMID_SELF, DomId, errno::Errno, sched, shared_info};
 
 /// Longest stretch of time that passes at once, in nanoseconds: timers are looked at in between.
 const STRETCH: u64 = 1 << 58;
@@ -146,11 +147,11 @@ impl Hypervisor {
 
     /// Ends domains whose watchdog has expired.
     pub(crate) fn expire_watchdogs(&mut self) {
-        for index in 0..self.domains.len() {
-            let domain = &self.domains[index];
+        for id in 0..MAX_DOMAINS as DomId {
+            let Some(domain) = self.domain(id) else { continue };
             let late = domain.watchdogs.iter().any(|at| *at != 0 && *at <= self.time);
             if late && domain.shutdown.is_none() {
-                self.shut_down(domain.id, sched::SHUTDOWN_WATCHDOG);
+                self.shut_down(id, sched::SHUTDOWN_WATCHDOG);
             }
         }
     }
