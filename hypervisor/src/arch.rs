@@ -73,7 +73,7 @@ impl Hypervisor {
         }
     }
 
-    fn write_hypercall_page(&mut self, caller: VcpuId, at: Gpa) -> Result<(), InjectGp> {
+    pub(crate) fn write_hypercall_page(&mut self, caller: VcpuId, at: Gpa) -> Result<(), InjectGp> {
         // The offset in the page numbers the hypercall page; there is one.
         if at.offset() != 0 {
             return Err(InjectGp);

@@ -4,6 +4,7 @@ use crate::{
     address::{Gfn, Gpa, Maddr, Mfn, PAGE_SIZE},
     bundle::{self, BundleError},
     config::{self, Config, ConfigError, DomainConfig},
+    control::Control,
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
     hypervisor::{Hypervisor, Region},
@@ -21,7 +22,9 @@ use elf::{ElfBytes, abi, endian::LittleEndian, note::Note};
 use xen_abi::{
     DomId, elfnote,
     memory::{E820_RAM, E820_RESERVED, E820Entry},
-    start_info::{MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, StartInfo, VERSION},
+    start_info::{
+        MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo, VERSION,
+    },
 };
 use zerocopy::IntoBytes;
 
@@ -135,8 +138,11 @@ impl Hypervisor {
             let first = self.memory.allocate_row(Owner::Region, pages, 1).ok_or(BuildError::OutOfMemory)?;
             self.regions.push(Region { name: region.name.clone(), first, len: region.size });
         }
-        for (index, domain) in config.domains.iter().enumerate() {
-            let domain = self.build_domain(index as DomId + 1, domain, &config, &image)?;
+        let mut next: DomId = 1;
+        for domain in &config.domains {
+            let id = if domain.privileged { 0 } else { next };
+            next += DomId::from(!domain.privileged);
+            let domain = self.build_domain(id, domain, &config, &image)?;
             self.domains.insert(domain);
         }
         self.memory.touched.clear();
@@ -175,7 +181,7 @@ impl Hypervisor {
             load(memory, &p2m, *at, data)?;
         }
         let start_info = wanted.last_page().address();
-        let start = start_info_page(start_info, &memory_map, &wanted.cmdline);
+        let start = start_info_page(start_info, &memory_map, wanted);
         load(memory, &p2m, start_info, &start)?;
         let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
             state: if n == 0 { State::Runnable } else { State::Down },
@@ -189,6 +195,7 @@ impl Hypervisor {
             p2m,
             pages: wanted.pages(),
             max_pages: wanted.max_pages(),
+            control: Control::new(wanted.privileged, wanted.vcpus),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
             shared_info,
@@ -207,12 +214,13 @@ impl Hypervisor {
 
 /// The start info, its memory map and its command line, as they lie from `at` on. At most a page: the map has an entry
 /// per shared region, and a command line that is too long is cut off.
-fn start_info_page(at: Gpa, map: &[E820Entry], cmdline: &str) -> Vec<u8> {
+fn start_info_page(at: Gpa, map: &[E820Entry], wanted: &DomainConfig) -> Vec<u8> {
     let map_at = at.0 + size_of::<StartInfo>() as u64;
     let text_at = map_at + (map.len() * size_of::<MemmapEntry>()) as u64;
     let start = StartInfo {
         magic: MAGIC,
         version: VERSION,
+        flags: if wanted.privileged { SIF_PRIVILEGED | SIF_INITDOMAIN } else { 0 },
         cmdline_paddr: text_at,
         memmap_paddr: map_at,
         memmap_entries: map.len() as u32,
@@ -224,7 +232,7 @@ fn start_info_page(at: Gpa, map: &[E820Entry], cmdline: &str) -> Vec<u8> {
         let entry = MemmapEntry { addr: entry.addr, size: entry.size, kind, reserved: 0 };
         page.extend_from_slice(entry.as_bytes());
     }
-    let text: String = cmdline.chars().filter(char::is_ascii).collect();
+    let text: String = wanted.cmdline.chars().filter(char::is_ascii).collect();
     let room = (PAGE_SIZE as usize).saturating_sub(page.len() + 1);
     page.extend_from_slice(&text.as_bytes()[..text.len().min(room)]);
     page.push(0);

@@ -34,6 +34,8 @@ pub struct DomainConfig {
     pub vcpus: u8,
     /// It may use the coverage hypercall.
     pub coverage: bool,
+    /// It is the control domain, number 0. All others are numbered from 1 on.
+    pub privileged: bool,
     /// What its start info gives it as command line.
     pub cmdline: String,
 }
@@ -124,6 +126,7 @@ fn header(config: &mut Config, line: &str) -> Result<Section, String> {
                 maximum: 0,
                 vcpus: 1,
                 coverage: false,
+                privileged: false,
                 cmdline: String::new(),
             });
             Ok(Section::Domain)
@@ -165,21 +168,24 @@ fn domain_key(domain: &mut DomainConfig, key: &str, value: &str) -> Result<(), S
                 _ => return Err(format!("a domain has 1 to {MAX_VCPUS} vcpus, not `{value}`")),
             }
         }
-        "coverage" => {
-            domain.coverage = match value {
-                "yes" => true,
-                "no" => false,
-                _ => return Err(format!("coverage is yes or no, not `{value}`")),
-            }
-        }
+        "coverage" => domain.coverage = yes_or_no(key, value)?,
+        "privileged" => domain.privileged = yes_or_no(key, value)?,
         "cmdline" => domain.cmdline = value.to_string(),
         _ => {
             return Err(format!(
-                "a domain has no `{key}`; allowed are memory, maximum, vcpus, coverage, cmdline"
+                "a domain has no `{key}`; allowed are memory, maximum, vcpus, coverage, privileged, cmdline"
             ));
         }
     }
     Ok(())
+}
+
+fn yes_or_no(key: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("{key} is yes or no, not `{value}`")),
+    }
 }
 
 fn shared_key(region: &mut SharedConfig, key: &str, value: &str) -> Result<(), String> {
@@ -234,6 +240,9 @@ fn check(config: &Config) -> Result<(), String> {
             return Err(format!("domain {}: maximum is less than memory", domain.name));
         }
     }
+    if config.domains.iter().filter(|domain| domain.privileged).count() > 1 {
+        return Err("more than one domain is privileged".into());
+    }
     for region in &config.shared {
         if region.size == 0 {
             return Err(format!("shared region {} has no size", region.name));
@@ -285,9 +294,10 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_default_is_two_domains_and_the_channel() {
+    fn the_default_is_a_control_domain_two_others_and_the_channel() {
         let config = parse(DEFAULT).unwrap();
-        assert_eq!(config.domains.len(), 2);
+        let names: Vec<_> = config.domains.iter().map(|d| (d.name.as_str(), d.privileged)).collect();
+        assert_eq!(names, [("d0", true), ("d1", false), ("d2", false)]);
         assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 1));
         assert_eq!(config.shared.len(), 1);
         assert_eq!(config.shared[0].name, "channel");
@@ -313,6 +323,12 @@ mod tests {
             ("[domain a]\nvcpus = 0", 2, "1 to 8 vcpus"),
             ("[domain a]\nvcpus = 9", 2, "1 to 8 vcpus"),
             ("[domain a]\n\ncoverage = maybe", 3, "yes or no"),
+            ("[domain a]\nprivileged = 1", 2, "privileged is yes or no"),
+            (
+                "[domain a]\nprivileged=yes\n[domain b]\nprivileged=yes",
+                0,
+                "more than one domain is privileged",
+            ),
             ("[domain a]\nmemory = 4M\nmaximum = 2M", 0, "maximum is less"),
             ("[domain a]\n[shared s]\nowner = a", 3, "allowed are size"),
             ("[domain a]\n[shared s]\ngpa = 0x1001", 3, "multiple of 4096"),

@@ -124,6 +124,8 @@ pub struct Hypervisor {
     pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
+    /// Domains that were destroyed, until the image has asked.
+    pub(crate) gone: Vec<DomId>,
     /// All domains have been ready once.
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
@@ -153,6 +155,7 @@ impl Hypervisor {
             domains: Domains::new(),
             regions: Vec::new(),
             current: None,
+            gone: Vec::new(),
             started: false,
             time: 0,
             depth: 0,
@@ -192,7 +195,7 @@ impl Hypervisor {
             eip: domain.entry,
             ebx: domain.start_info,
             nested_cr3: domain.p2m.root(),
-            asid: u32::from(domain.id),
+            asid: u32::from(domain.id) + 1,
         }
     }
 

@@ -13,6 +13,7 @@ mod arch;
 mod build;
 pub mod bundle;
 pub mod config;
+mod control;
 mod domain;
 mod domains;
 mod event;
@@ -23,6 +24,7 @@ mod mem;
 pub mod options;
 mod oracle;
 mod schedule;
+mod teardown;
 #[cfg(test)]
 mod tests;
 

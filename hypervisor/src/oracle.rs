@@ -52,7 +52,8 @@ impl Hypervisor {
             (Kind::Ram, Owner::Domain(_))
             | (Kind::SharedInfo, Owner::Hypervisor)
             | (Kind::Region, Owner::Region)
-            | (Kind::Instrumentation, Owner::Reserved) => {}
+            | (Kind::Instrumentation, Owner::Reserved)
+            | (Kind::Foreign, Owner::Domain(_) | Owner::Orphan) => {}
             _ => self.violation(CrashKind::Isolation, "a frame is mapped as what it is not"),
         }
         if mapping.kind == Kind::Instrumentation && mapping.writable {

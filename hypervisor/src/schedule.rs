@@ -41,8 +41,9 @@ pub(crate) struct Vcpu {
 }
 
 impl Hypervisor {
-    /// The vCPU to run now: the current one as long as it can, else the next that can, in the order of domains. None
-    /// if all are blocked or dead. Before all domains are ready it is the last domain first, the leader last.
+    /// The vCPU to run now: the current one as long as it can, else the next that can, in the order of domains, those of
+    /// paused domains excepted. None if all are blocked or dead. Before all domains are ready it is the last domain first;
+    /// afterwards domain 1 is the leader, and domain 0 comes last.
     pub fn vcpu_to_run(&mut self) -> Option<VcpuId> {
         let next = self.choose()?;
         let vcpu = self.vcpu_mut(next)?;
@@ -57,6 +58,7 @@ impl Hypervisor {
     fn choose(&self) -> Option<VcpuId> {
         if let Some(current) = self.current
             && self.state(current) == Some(State::Runnable)
+            && !self.is_paused(current.domain)
         {
             return Some(current);
         }
@@ -67,7 +69,9 @@ impl Hypervisor {
             return all.rev().find(|id| self.state(*id) == Some(State::Runnable));
         }
         let after = self.current.unwrap_or(VcpuId { domain: 0, vcpu: 0 });
-        let can_run = |id: &VcpuId| matches!(self.state(*id), Some(State::Runnable | State::Parked));
+        let can_run = |id: &VcpuId| {
+            matches!(self.state(*id), Some(State::Runnable | State::Parked)) && !self.is_paused(id.domain)
+        };
         all.clone().filter(can_run).find(|id| *id > after).or_else(|| all.clone().find(can_run))
     }
 
@@ -91,9 +95,10 @@ impl Hypervisor {
         let Some(domain) = self.domain_mut(id) else { return };
         let reason = domain.shutdown_code.unwrap_or(reason);
         domain.shutdown.get_or_insert(reason);
-        for vcpu in &mut domain.vcpus {
+        for vcpu in domain.vcpus.iter_mut().filter(|vcpu| vcpu.state != State::Down) {
             vcpu.state = State::Dead;
             vcpu.resume = None;
+            vcpu.poll.clear();
         }
     }
 
@@ -169,7 +174,7 @@ impl Hypervisor {
         }
         match self.state(to) {
             None => Err(Errno::Noent),
-            Some(State::Parked | State::Runnable) if self.started => {
+            Some(State::Parked | State::Runnable) if self.started && !self.is_paused(to.domain) => {
                 if let Some(vcpu) = self.vcpu_mut(caller) {
                     vcpu.state = State::Parked;
                 }

@@ -7,6 +7,7 @@
 mod agent;
 mod console_io;
 mod coverage_op;
+mod domctl;
 mod event_channel_op;
 mod memory_op;
 mod multicall;
@@ -30,10 +31,14 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
+    ("domctl", 4, domctl::OPERATIONS),
     ("coverage_op", 3, coverage_op::OPERATIONS),
     ("agent", 2, agent::OPERATIONS),
     ("raw", 1, raw::OPERATIONS),
 ];
+
+/// Families that only the control domain may use.
+pub const CONTROL_FAMILIES: &[&str] = &["domctl"];
 
 /// All operations, or those that a target allows.
 #[derive(Clone, Debug)]

@@ -32,7 +32,10 @@ fn an_event_wakes_a_blocked_domain() {
         ("d2 xen_version.version()", "= 0x40011"),
         (VERSION.0, SKIPPED),
     ]);
-    vm.check_end(Outcome::Idle, &[("d1 sched_op.block()", NEVER), ("d2 sched_op.block()", NEVER)]);
+    vm.check_end(
+        Outcome::Idle,
+        &[("d1 sched_op.block()", NEVER), ("d2 sched_op.block()", NEVER), ("d0 sched_op.block()", NEVER)],
+    );
     vm.check_well();
 }
 
@@ -66,6 +69,7 @@ fn shutdown_ends_its_own_domain_only() {
         &[
             ("d1 sched_op.shutdown(&{reason: poweroff})", NEVER),
             ("d2 sched_op.shutdown(&{reason: poweroff})", NEVER),
+            ("d0 sched_op.shutdown(&{reason: poweroff})", NEVER),
         ],
     );
     vm.check_well();

@@ -8,6 +8,7 @@
 
 pub mod console;
 pub mod cpuid;
+pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod event;

@@ -2,6 +2,7 @@
 
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
+pub(crate) mod domctl;
 pub(crate) mod event_channel_op;
 pub(crate) mod memory_op;
 pub(crate) mod multicall;
@@ -65,19 +66,31 @@ impl Hypervisor {
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
+            hypercall::DOMCTL => self.domctl(call, args).map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),
             coverage::COVERAGE_OP => self.coverage_op(call, args).map(Disposition::Return),
             _ => Err(Errno::Nosys),
         }
     }
 
-    /// The domain that `id` means, if the caller may act on it: unprivileged domains name only themselves.
+    /// The domain that `id` means, if the caller may act on it: unprivileged domains name only themselves, and nobody one
+    /// that is being destroyed.
     pub(crate) fn own_domain(&self, call: &Call, id: DomId) -> Result<DomId, Errno> {
         let target = if id == DOMID_SELF { call.caller.domain } else { id };
         match self.domain(target) {
-            None => Err(Errno::Srch),
-            Some(_) if target != call.caller.domain => Err(Errno::Perm),
-            Some(_) => Ok(target),
+            Some(domain) if !domain.control.dying => {
+                if target == call.caller.domain || self.is_privileged(call) {
+                    Ok(target)
+                } else {
+                    Err(Errno::Perm)
+                }
+            }
+            _ => Err(Errno::Srch),
         }
+    }
+
+    /// The caller is the control domain.
+    pub(crate) fn is_privileged(&self, call: &Call) -> bool {
+        self.domain(call.caller.domain).is_some_and(|domain| domain.control.privileged)
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Owner {
     Domain(DomId),
     /// A static shared region.
     Region,
+    /// A domain that gave it up, or is gone, while others still have it mapped. The last of them frees it.
+    Orphan,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,8 @@ struct Frame {
     owner: Owner,
     references: u32,
     gfn: Option<Gfn>,
+    /// Its owner has given its reference back; others have not.
+    released: bool,
 }
 
 /// The frame table.
@@ -53,8 +57,10 @@ impl Frames {
         // Extents are aligned in the machine: where the table begins must not move them.
         let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0) & !(MAX_EXTENT - 1);
         let end = ram.iter().map(|range| range.end.0).max().unwrap_or(0).max(base);
-        let mut table =
-            vec![Frame { owner: Owner::Reserved, references: 0, gfn: None }; (end - base) as usize];
+        let mut table = vec![
+            Frame { owner: Owner::Reserved, references: 0, gfn: None, released: false };
+            (end - base) as usize
+        ];
         let mut free = 0;
         let mut free_map = vec![0; table.len().div_ceil(WORD)];
         for range in ram {
@@ -86,6 +92,12 @@ impl Frames {
     /// References to the frame: one of its owner and one per mapping.
     pub(crate) fn references(&self, mfn: Mfn) -> u32 {
         self.index(mfn).map_or(0, |i| self.table[i].references)
+    }
+
+    /// Up to `count` frames of a domain's memory, wherever they are mapped.
+    pub(crate) fn owned_by(&self, domain: DomId, count: usize) -> Vec<Mfn> {
+        let owned = self.table.iter().enumerate().filter(|(_, frame)| frame.owner == Owner::Domain(domain));
+        owned.take(count).map(|(index, _)| Mfn(self.base + index as u64)).collect()
     }
 
     /// Highest frame that the table knows.
@@ -137,7 +149,7 @@ impl Memory {
         }
         let start = frames.find(count as usize, align)?;
         for frame in &mut frames.table[start..start + count as usize] {
-            *frame = Frame { owner, references: 1, gfn: None };
+            *frame = Frame { owner, references: 1, gfn: None, released: false };
         }
         for index in start..start + count as usize {
             frames.free_map[index / WORD] &= !(1 << (index % WORD));
@@ -176,10 +188,31 @@ impl Memory {
         };
         frame.references = left;
         if left == 0 {
-            *frame = Frame { owner: Owner::Free, references: 0, gfn: None };
+            *frame = Frame { owner: Owner::Free, references: 0, gfn: None, released: false };
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
             self.machine.fill_page(mfn, POISON);
+        }
+    }
+
+    /// Gives the owner's reference back. Where others have the frame mapped, it stays until they let it go.
+    pub(crate) fn release(&mut self, mfn: Mfn) {
+        self.set_gfn(mfn, None);
+        if let Some(index) = self.frames.index(mfn) {
+            self.frames.table[index].released = true;
+        }
+        self.put(mfn);
+    }
+
+    /// The owner of a frame is gone: gives its reference back, if it had not done so, and leaves the frame to whoever else has it
+    /// mapped.
+    pub(crate) fn orphan(&mut self, mfn: Mfn) {
+        self.set_gfn(mfn, None);
+        let Some(index) = self.frames.index(mfn) else { return };
+        let frame = &mut self.frames.table[index];
+        frame.owner = Owner::Orphan;
+        if !core::mem::replace(&mut frame.released, true) {
+            self.put(mfn);
         }
     }
 

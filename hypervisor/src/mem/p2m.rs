@@ -6,6 +6,7 @@
 use super::{Memory, frames::Owner};
 use crate::address::{Gfn, Maddr, Mfn};
 use alloc::collections::BTreeMap;
+use core::mem;
 use xen_abi::{DomId, errno::Errno};
 
 const PRESENT: u64 = 1;
@@ -31,6 +32,8 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of another domain.
+    Foreign = 7,
 }
 
 /// A mapped guest frame.
@@ -63,7 +66,8 @@ impl Mapping {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
-            _ => Kind::Instrumentation,
+            3 => Kind::Instrumentation,
+            _ => Kind::Foreign,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }
@@ -164,6 +168,27 @@ impl P2m {
         memory.machine.write_u64(at, 0);
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// First frame of the lowest table of the last level.
+    pub(crate) fn first_table(&self) -> Option<Gfn> {
+        self.leaves.first_key_value().map(|(key, _)| Gfn(key << 9))
+    }
+
+    /// Frees the lowest table of the last level, in which nothing is mapped any more. The map is not used by hardware.
+    pub(crate) fn free_first_table(&mut self, memory: &mut Memory) {
+        if let Some((_, table)) = self.leaves.pop_first() {
+            memory.put(table);
+        }
+    }
+
+    /// Frees all tables of a map in which nothing is mapped any more.
+    pub(crate) fn free_tables(&mut self, memory: &mut Memory) {
+        for table in mem::take(&mut self.leaves).into_values().chain(mem::take(&mut self.inner).into_values())
+        {
+            memory.put(table);
+        }
+        memory.put(self.root);
     }
 
     /// Highest frame that is mapped.

@@ -51,6 +51,7 @@ fn takes(ty: &Type) -> Option<Resource> {
     match ty {
         Type::Int { kind: Kind::Port | Kind::PortOf(_), .. } => Some(Resource::Port),
         Type::Int { kind: Kind::Frame | Kind::Hole | Kind::Index, .. } => Some(Resource::Frame),
+        Type::Int { kind: Kind::Domain | Kind::Peer | Kind::Target, .. } => Some(Resource::Domain),
         _ => None,
     }
 }
@@ -59,7 +60,7 @@ fn takes(ty: &Type) -> Option<Resource> {
 pub(super) fn domain<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
     let Some(at) = any_call(program, rng) else { return false };
     let call = &mut program.calls[at];
-    call.domain = call.domain % LAST_DOMAIN + 1;
+    call.domain = (call.domain + 1) % (LAST_DOMAIN + 1);
     true
 }
 

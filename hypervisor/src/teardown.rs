@@ -1,0 +1,98 @@
+//! The end of a domain: everything that it has is given back, and everything that others have of it is cut off.
+//!
+//! [`Hypervisor::relinquish`] is one sequence of steps, one per family. Each takes what it needs from the call's credit and
+//! can be called again: it goes on with what is still there. A domain in between is *dying*; its vCPUs are dead.
+
+use crate::{address::Gfn, hypervisor::Hypervisor, mem::p2m::Kind, schedule::State};
+use xen_abi::{DomId, errno::Errno, sched};
+
+impl Hypervisor {
+    /// Destroys a domain, as far as the credit of the call goes.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is more to do: the next call goes on.
+    pub(crate) fn destroy(&mut self, id: DomId) -> Result<(), Errno> {
+        let domain = self.domain_mut(id).ok_or(Errno::Srch)?;
+        domain.control.dying = true;
+        domain.watchdogs.fill(0);
+        self.shut_down(id, sched::SHUTDOWN_POWEROFF);
+        for vcpu in self.domain_mut(id).into_iter().flat_map(|domain| &mut domain.vcpus) {
+            vcpu.state = State::Dead;
+        }
+        self.relinquish(id)?;
+        self.domains.remove(id);
+        self.gone.push(id);
+        Ok(())
+    }
+
+    /// Gives back what a dying domain has. The order matters: what others may use of it goes before its memory.
+    fn relinquish(&mut self, id: DomId) -> Result<(), Errno> {
+        self.relinquish_ports(id)?;
+        self.relinquish_map(id)?;
+        self.relinquish_memory(id)?;
+        self.relinquish_tables(id);
+        Ok(())
+    }
+
+    /// One unit of work.
+    fn charge(&mut self) -> Result<(), Errno> {
+        self.credit = self.credit.checked_sub(1).ok_or(Errno::Again)?;
+        Ok(())
+    }
+
+    /// Closes its event channels. The other ends wait for somebody new.
+    fn relinquish_ports(&mut self, id: DomId) -> Result<(), Errno> {
+        let ports = self.domain(id).map(|domain| domain.events.in_use()).unwrap_or_default();
+        for port in ports {
+            self.charge()?;
+            // A loopback closes both ends.
+            let _ = self.close_port(id, port);
+        }
+        Ok(())
+    }
+
+    /// Empties its physmap: its own memory becomes free, the rest loses a reference.
+    fn relinquish_map(&mut self, id: DomId) -> Result<(), Errno> {
+        while let Some(first) = self.domain(id).and_then(|domain| domain.p2m.first_table()) {
+            self.charge()?;
+            for gfn in (first.0..=first.0 | 511).map(Gfn) {
+                let Some(mapping) = self.lookup(id, gfn) else { continue };
+                self.charge()?;
+                let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
+                p2m.clear(memory, gfn);
+                self.put_page(mapping.mfn);
+                if mapping.kind == Kind::Ram {
+                    self.memory.orphan(mapping.mfn);
+                }
+            }
+            let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
+            p2m.free_first_table(memory);
+        }
+        Ok(())
+    }
+
+    /// Frees its memory that is mapped nowhere, and leaves to others what they have mapped.
+    fn relinquish_memory(&mut self, id: DomId) -> Result<(), Errno> {
+        let left = self.memory.frames.owned_by(id, self.credit as usize + 1);
+        for mfn in left {
+            self.charge()?;
+            self.memory.orphan(mfn);
+        }
+        if let Some(domain) = self.domain_mut(id) {
+            domain.pages = 0;
+        }
+        Ok(())
+    }
+
+    /// Frees the page tables, of which there is a bounded number, and the shared-info page.
+    fn relinquish_tables(&mut self, id: DomId) {
+        let Some(domain) = self.domains.get_mut(id) else { return };
+        domain.p2m.free_tables(&mut self.memory);
+        self.memory.put(domain.shared_info);
+    }
+
+    /// A domain that was destroyed since the last question. Whoever keeps something for its vCPUs forgets it.
+    pub fn gone(&mut self) -> Option<DomId> {
+        self.gone.pop()
+    }
+}
