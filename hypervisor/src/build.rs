@@ -7,6 +7,7 @@ use crate::{
     control::Control,
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
+    grant::Grants,
     hypervisor::{Hypervisor, Region},
     mem::{
         Memory,
@@ -198,6 +199,7 @@ impl Hypervisor {
             control: Control::new(wanted.privileged, wanted.vcpus),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
+            grants: Grants::new(),
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),

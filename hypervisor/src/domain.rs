@@ -1,6 +1,8 @@
 //! A domain.
 
-use crate::{address::Mfn, control::Control, event::EventChannels, mem::p2m::P2m, schedule::Vcpu};
+use crate::{
+    address::Mfn, control::Control, event::EventChannels, grant::Grants, mem::p2m::P2m, schedule::Vcpu,
+};
 use alloc::{string::String, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
 use xen_abi::{DomId, memory::E820Entry};
@@ -26,6 +28,8 @@ pub(crate) struct Domain {
     pub control: Control,
     /// Its event channels.
     pub events: EventChannels,
+    /// Its grant table, and what it has mapped of others.
+    pub grants: Grants,
     /// Its shared-info page.
     pub shared_info: Mfn,
     /// It may use the coverage hypercall.

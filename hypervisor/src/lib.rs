@@ -17,6 +17,7 @@ mod control;
 mod domain;
 mod domains;
 mod event;
+mod grant;
 mod hypercall;
 mod hypervisor;
 pub mod machine;

@@ -28,6 +28,7 @@ impl Hypervisor {
     /// Gives back what a dying domain has. The order matters: what others may use of it goes before its memory.
     fn relinquish(&mut self, id: DomId) -> Result<(), Errno> {
         self.relinquish_ports(id)?;
+        self.release_grants(id);
         self.relinquish_map(id)?;
         self.relinquish_memory(id)?;
         self.relinquish_tables(id);
@@ -60,7 +61,7 @@ impl Hypervisor {
                 self.charge()?;
                 let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
                 p2m.clear(memory, gfn);
-                self.put_page(mapping.mfn);
+                self.displace(mapping, gfn);
                 if mapping.kind == Kind::Ram {
                     self.memory.orphan(mapping.mfn);
                 }

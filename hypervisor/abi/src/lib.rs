@@ -12,6 +12,7 @@ pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod event;
+pub mod grant;
 pub mod hypercall;
 pub mod memory;
 pub mod multicall;

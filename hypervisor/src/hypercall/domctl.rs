@@ -9,6 +9,7 @@ use crate::{
     control::Control,
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
+    grant::Grants,
     hypervisor::{Hypervisor, VcpuId},
     mem::{
         frames::Owner,
@@ -154,6 +155,7 @@ impl Hypervisor {
             vcpus: Vec::new(),
             control,
             events: EventChannels::new(),
+            grants: Grants::new(),
             shared_info,
             may_cover: false,
             coverage: DomainCoverage::new(),

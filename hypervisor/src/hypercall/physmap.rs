@@ -16,24 +16,29 @@ impl Hypervisor {
         self.domain(id)?.p2m.lookup(&self.memory, gfn)
     }
 
-    /// Static regions stay where the configuration put them.
+    /// Static regions stay where the configuration put them, and grants are unmapped by their handles only.
     fn assert_not_static(&self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
         match self.lookup(id, gfn) {
-            Some(mapping) if mapping.kind == Kind::Region => Err(Errno::Inval),
+            Some(mapping) if matches!(mapping.kind, Kind::Region | Kind::Grant) => Err(Errno::Inval),
             _ => Ok(()),
         }
     }
 
     /// Maps a frame. Memory that was mapped there stays with the domain, without a place.
     pub(crate) fn add_page(&mut self, id: DomId, gfn: Gfn, mapping: Mapping) -> Result<(), Errno> {
+        self.add_borrowed(id, gfn, mapping)?;
+        self.memory.set_gfn(mapping.mfn, Some(gfn));
+        Ok(())
+    }
+
+    /// As [`Self::add_page`], for a frame that has its place elsewhere.
+    pub(crate) fn add_borrowed(&mut self, id: DomId, gfn: Gfn, mapping: Mapping) -> Result<(), Errno> {
         self.assert_not_static(id, gfn)?;
         let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
         let old = p2m.set(memory, gfn, mapping)?;
         if let Some(old) = old {
-            memory.set_gfn(old.mfn, None);
-            memory.put(old.mfn);
+            self.displace(old, gfn);
         }
-        memory.set_gfn(mapping.mfn, Some(gfn));
         Ok(())
     }
 
@@ -42,9 +47,19 @@ impl Hypervisor {
         self.assert_not_static(id, gfn)?;
         let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
         let old = p2m.clear(memory, gfn).ok_or(Errno::Noent)?;
-        memory.set_gfn(old.mfn, None);
-        memory.put(old.mfn);
+        self.displace(old, gfn);
         Ok(old)
+    }
+
+    /// What was mapped at a frame no longer is: it gives its reference back, and its place if that was it.
+    pub(crate) fn displace(&mut self, old: Mapping, gfn: Gfn) {
+        match old.kind {
+            Kind::Grant | Kind::Resource => {}
+            Kind::Foreign => self.memory.frames.count_foreign(old.mfn, false),
+            _ if self.memory.frames.gfn(old.mfn) == Some(gfn) => self.memory.set_gfn(old.mfn, None),
+            _ => {}
+        }
+        self.put_page(old.mfn);
     }
 
     /// Unmaps a frame of the domain's memory and takes the memory away from it.
@@ -82,12 +97,33 @@ impl Hypervisor {
         }
     }
 
+    /// Lets a frame of the memory of `from` appear at `gfn`.
+    pub(crate) fn map_foreign(&mut self, id: DomId, from: DomId, idx: u64, gfn: Gfn) -> Result<(), Errno> {
+        let theirs = match self.lookup(from, Gfn(idx)) {
+            Some(mapping) if mapping.kind == Kind::Ram && from != id => mapping,
+            _ => return Err(Errno::Inval),
+        };
+        let previous = self.lookup(id, gfn);
+        self.add_borrowed(id, gfn, Mapping { kind: Kind::Foreign, ..theirs })?;
+        self.memory.frames.count_foreign(theirs.mfn, true);
+        if let Some(previous) = previous
+            && previous.kind == Kind::Ram
+        {
+            self.give_back(id, previous.mfn);
+        }
+        Ok(())
+    }
+
     /// Lets page `idx` of a space appear at `gfn`.
     pub(crate) fn map_space(&mut self, id: DomId, space: u32, idx: u64, gfn: Gfn) -> Result<(), Errno> {
         let mapping = match space {
             memory::MAPSPACE_SHARED_INFO if idx == 0 => {
                 let mfn = self.domain(id).ok_or(Errno::Srch)?.shared_info;
                 Mapping { mfn, kind: Kind::SharedInfo, writable: true }
+            }
+            memory::MAPSPACE_GRANT_TABLE => {
+                let mfn = self.grant_table_frame(id, idx)?;
+                Mapping { mfn, kind: Kind::GrantTable, writable: true }
             }
             memory::MAPSPACE_GMFN | memory::MAPSPACE_GMFN_RANGE => match self.lookup(id, Gfn(idx)) {
                 Some(mapping) if mapping.kind == Kind::Ram => mapping,

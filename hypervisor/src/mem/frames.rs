@@ -30,6 +30,8 @@ pub(crate) enum Owner {
     Region,
     /// A domain that gave it up, or is gone, while others still have it mapped. The last of them frees it.
     Orphan,
+    /// The grant table of a domain.
+    GrantTable(DomId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,8 @@ struct Frame {
     gfn: Option<Gfn>,
     /// Its owner has given its reference back; others have not.
     released: bool,
+    /// How often others have it mapped as memory of its owner.
+    foreign: u32,
 }
 
 /// The frame table.
@@ -57,10 +61,11 @@ impl Frames {
         // Extents are aligned in the machine: where the table begins must not move them.
         let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0) & !(MAX_EXTENT - 1);
         let end = ram.iter().map(|range| range.end.0).max().unwrap_or(0).max(base);
-        let mut table = vec![
-            Frame { owner: Owner::Reserved, references: 0, gfn: None, released: false };
-            (end - base) as usize
-        ];
+        let mut table =
+            vec![
+                Frame { owner: Owner::Reserved, references: 0, gfn: None, released: false, foreign: 0 };
+                (end - base) as usize
+            ];
         let mut free = 0;
         let mut free_map = vec![0; table.len().div_ceil(WORD)];
         for range in ram {
@@ -92,6 +97,19 @@ impl Frames {
     /// References to the frame: one of its owner and one per mapping.
     pub(crate) fn references(&self, mfn: Mfn) -> u32 {
         self.index(mfn).map_or(0, |i| self.table[i].references)
+    }
+
+    /// How often others have the frame mapped as memory of its owner.
+    pub(crate) fn foreign(&self, mfn: Mfn) -> u32 {
+        self.index(mfn).map_or(0, |i| self.table[i].foreign)
+    }
+
+    /// Another such mapping, or one less.
+    pub(crate) fn count_foreign(&mut self, mfn: Mfn, more: bool) {
+        if let Some(index) = self.index(mfn) {
+            let count = &mut self.table[index].foreign;
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        }
     }
 
     /// Up to `count` frames of a domain's memory, wherever they are mapped.
@@ -149,7 +167,7 @@ impl Memory {
         }
         let start = frames.find(count as usize, align)?;
         for frame in &mut frames.table[start..start + count as usize] {
-            *frame = Frame { owner, references: 1, gfn: None, released: false };
+            *frame = Frame { owner, references: 1, gfn: None, released: false, foreign: 0 };
         }
         for index in start..start + count as usize {
             frames.free_map[index / WORD] &= !(1 << (index % WORD));
@@ -188,7 +206,7 @@ impl Memory {
         };
         frame.references = left;
         if left == 0 {
-            *frame = Frame { owner: Owner::Free, references: 0, gfn: None, released: false };
+            *frame = Frame { owner: Owner::Free, references: 0, gfn: None, released: false, foreign: 0 };
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
             self.machine.fill_page(mfn, POISON);
@@ -220,7 +238,7 @@ impl Memory {
     pub(crate) fn set_gfn(&mut self, mfn: Mfn, gfn: Option<Gfn>) {
         let Some(index) = self.frames.index(mfn) else { return };
         let frame = &mut self.frames.table[index];
-        if let Owner::Domain(domain) = frame.owner {
+        if let Owner::Domain(domain) | Owner::GrantTable(domain) = frame.owner {
             self.touched.extend(frame.gfn.map(|old| (domain, old)));
             self.touched.extend(gfn.map(|new| (domain, new)));
         }

@@ -32,6 +32,12 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of whoever granted it.
+    Grant = 4,
+    /// A frame of the domain's grant table.
+    GrantTable = 5,
+    /// A frame of some domain's grant table, as a resource.
+    Resource = 6,
     /// Memory of another domain.
     Foreign = 7,
 }
@@ -67,6 +73,9 @@ impl Mapping {
             1 => Kind::SharedInfo,
             2 => Kind::Region,
             3 => Kind::Instrumentation,
+            4 => Kind::Grant,
+            5 => Kind::GrantTable,
+            6 => Kind::Resource,
             _ => Kind::Foreign,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })

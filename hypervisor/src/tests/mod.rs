@@ -2,10 +2,12 @@
 
 mod domctl;
 mod events;
+mod grants;
 mod guests;
 mod interface;
 mod memory;
 mod planted;
+mod planted_grants;
 mod schedule;
 
 use crate::{

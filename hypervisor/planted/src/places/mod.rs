@@ -3,5 +3,6 @@
 mod domains;
 mod events;
 mod general;
+mod grants;
 mod memory;
 mod time;
