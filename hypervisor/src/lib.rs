@@ -22,6 +22,7 @@ pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
 mod schedule;
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,13 @@ pub(crate) struct Run {
     pub(crate) answers: Vec<String>,
 }
 
+/// What is tested: a test binary whose name ends in `pv` is about pv guests.
+pub(crate) const TARGET: Target = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), [.., b'p', b'v']) {
+    Target::ReferencePv
+} else {
+    Target::ReferenceHvm
+};
+
 /// The switches of a machine, with these planted bugs.
 pub(crate) fn settings(plants: &[Bug]) -> Settings {
     let found = Command::new(QEMU).arg("--version").output();
@@ -46,7 +53,7 @@ pub(crate) fn settings(plants: &[Bug]) -> Settings {
     let cores = doctor::usable_cores();
     let core = cores.get(NEXT.fetch_add(1, Ordering::Relaxed) % cores.len().max(1)).copied();
     let names: Vec<String> = plants.iter().map(|bug| bug.name().to_owned()).collect();
-    Settings::new(Target::ReferenceHvm, &names, Path::new(QEMU), core).expect("the switches are right")
+    Settings::new(TARGET, &names, Path::new(QEMU), core).expect("the switches are right")
 }
 
 impl Vm {
