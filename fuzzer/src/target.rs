@@ -25,12 +25,15 @@ pub const RAM_SIZE: u64 = 32 << 20;
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
+    /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, many times as fast.
+    ReferencePv,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReferenceHvm => "reference-hvm",
+            Self::ReferencePv => "reference-pv",
         })
     }
 }
@@ -77,7 +80,11 @@ impl Settings {
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
-        let mut words = Vec::new();
+        let mode = match self.target {
+            Target::ReferenceHvm => "mode=hvm",
+            Target::ReferencePv => "mode=pv",
+        };
+        let mut words = vec![mode.to_owned()];
         if !self.plants.is_empty() {
             words.push(format!("plant={}", self.plants.join(",")));
         }

@@ -14,6 +14,8 @@ use crate::{
         frames::Owner,
         p2m::{Kind, Mapping, P2m},
     },
+    options::Mode,
+    pv,
     schedule::{State, Vcpu},
 };
 use alloc::{string::String, vec, vec::Vec};
@@ -42,6 +44,8 @@ pub enum BuildError {
     Elf,
     /// The guest's image has no PVH entry note.
     NoEntry,
+    /// The guest's image has no entry note for pv mode.
+    NoPvEntry,
     /// A part of the guest's image lies outside the memory of the domain.
     DoesNotFit {
         /// Where that part begins.
@@ -59,6 +63,7 @@ impl fmt::Display for BuildError {
             Self::Config(error) => error.fmt(f),
             Self::Elf => f.write_str("agent.elf is no valid 64-bit ELF file"),
             Self::NoEntry => f.write_str("agent.elf has no PVH entry note (Xen, type 18)"),
+            Self::NoPvEntry => f.write_str("agent.elf has no pv entry note (Xen, type 1)"),
             Self::DoesNotFit { at } => {
                 write!(f, "agent.elf: the part at {:#x} does not fit into the domain's memory", at.0)
             }
@@ -73,10 +78,21 @@ impl From<BundleError> for BuildError {
     }
 }
 
-/// What is to be loaded: guest-physical address, content.
+/// A part of an image.
+struct Segment<'a> {
+    at: Gpa,
+    data: &'a [u8],
+    /// Bytes that it takes in memory.
+    len: u64,
+    writable: bool,
+}
+
+/// What is to be loaded.
 struct Image<'a> {
     entry: u32,
-    segments: Vec<(Gpa, &'a [u8])>,
+    /// Entry in pv mode; 0: none.
+    pv_entry: u64,
+    segments: Vec<Segment<'a>>,
 }
 
 impl<'a> Image<'a> {
@@ -86,21 +102,33 @@ impl<'a> Image<'a> {
         if parsed.ehdr.class != elf::file::Class::ELF64 {
             return Err(BuildError::Elf);
         }
-        let mut image = Self { entry: 0, segments: Vec::new() };
+        let mut image = Self { entry: 0, pv_entry: 0, segments: Vec::new() };
         for header in parsed.segments().ok_or(BuildError::Elf)? {
             match header.p_type {
                 abi::PT_LOAD => {
                     let data = parsed.segment_data(&header).map_err(bad)?;
-                    image.segments.push((Gpa(header.p_paddr), data));
+                    image.segments.push(Segment {
+                        at: Gpa(header.p_paddr),
+                        data,
+                        len: header.p_memsz,
+                        writable: header.p_flags & abi::PF_W != 0,
+                    });
                 }
                 abi::PT_NOTE => {
                     for note in parsed.segment_data_as_notes(&header).map_err(bad)? {
-                        if let Note::Unknown(note) = note
-                            && note.n_type == u64::from(elfnote::PHYS32_ENTRY)
-                            && elfnote::NAME.starts_with(note.name)
-                            && let Some(entry) = note.desc.first_chunk::<4>()
+                        let Note::Unknown(note) = note else { continue };
+                        if !elfnote::NAME.starts_with(note.name) {
+                            continue;
+                        }
+                        if note.n_type == u64::from(elfnote::PHYS32_ENTRY)
+                            && let Some(entry) = note.desc.first_chunk()
                         {
                             image.entry = u32::from_le_bytes(*entry);
+                        }
+                        if note.n_type == u64::from(elfnote::ENTRY)
+                            && let Some(entry) = note.desc.first_chunk()
+                        {
+                            image.pv_entry = u64::from_le_bytes(*entry);
                         }
                     }
                 }
@@ -124,6 +152,23 @@ fn load(memory: &mut Memory, p2m: &P2m, at: Gpa, data: &[u8]) -> Result<(), Buil
     Ok(())
 }
 
+/// Takes the right to write to pages from a pv guest that lie in read-only parts of its image: in hvm mode its own page tables
+/// do that.
+fn protect(memory: &mut Memory, p2m: &mut P2m, segments: &[Segment<'_>]) -> Result<(), BuildError> {
+    for segment in segments.iter().filter(|segment| !segment.writable) {
+        let end = segment.at.0.saturating_add(segment.len);
+        for gfn in segment.at.frame().0..end.div_ceil(PAGE_SIZE) {
+            let mapping = p2m.lookup(memory, Gfn(gfn)).ok_or(BuildError::DoesNotFit { at: segment.at })?;
+            let read_only = Mapping { writable: false, ..mapping };
+            let old = p2m.set(memory, Gfn(gfn), read_only).map_err(|_| BuildError::OutOfMemory)?;
+            if let Some(old) = old {
+                memory.put(old.mfn);
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Hypervisor {
     /// Builds all domains of the bundle: the files `domains.conf` and `agent.elf`.
     ///
@@ -134,6 +179,9 @@ impl Hypervisor {
         let text = core::str::from_utf8(text).map_err(|_| BuildError::Encoding)?;
         let config = config::parse(text).map_err(BuildError::Config)?;
         let image = Image::parse(bundle::find(bundle, "agent.elf")?)?;
+        if self.options.mode == Mode::Pv && image.pv_entry == 0 {
+            return Err(BuildError::NoPvEntry);
+        }
         for region in &config.shared {
             let pages = region.size / PAGE_SIZE;
             let first = self.memory.allocate_row(Owner::Region, pages, 1).ok_or(BuildError::OutOfMemory)?;
@@ -178,18 +226,20 @@ impl Hypervisor {
             }
             memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
-        for (at, data) in &image.segments {
-            load(memory, &p2m, *at, data)?;
+        for segment in &image.segments {
+            load(memory, &p2m, segment.at, segment.data)?;
+        }
+        if memory.pv {
+            protect(memory, &mut p2m, &image.segments)?;
         }
         let start_info = wanted.last_page().address();
-        let start = start_info_page(start_info, &memory_map, wanted);
+        let start = if memory.pv {
+            pv::start_info_page(wanted)
+        } else {
+            start_info_page(start_info, &memory_map, wanted)
+        };
         load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
-            state: if n == 0 { State::Runnable } else { State::Down },
-            resume: None,
-            poll: Vec::new(),
-            ready: false,
-        });
+        let vcpus = (0..wanted.vcpus).map(|n| Vcpu::new(if n == 0 { State::Runnable } else { State::Down }));
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -208,6 +258,7 @@ impl Hypervisor {
             watchdogs: [0; WATCHDOGS],
             memory_map,
             entry: image.entry,
+            pv_entry: image.pv_entry,
             start_info: start_info.0 as u32,
             console: Vec::new(),
         })

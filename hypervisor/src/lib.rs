@@ -24,6 +24,7 @@ pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
 mod schedule;
 mod teardown;
 #[cfg(test)]

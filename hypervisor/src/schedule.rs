@@ -6,6 +6,7 @@
 use crate::{
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
+    pv::Pv,
 };
 use coverage_hypercall::harness;
 use xen_abi::{errno::Errno, sched, shared_info};
@@ -38,6 +39,15 @@ pub(crate) struct Vcpu {
     pub poll: alloc::vec::Vec<u32>,
     /// It said that it is ready.
     pub ready: bool,
+    /// What it has in pv mode only.
+    pub pv: Pv,
+}
+
+impl Vcpu {
+    /// A vCPU that has not run yet.
+    pub(crate) fn new(state: State) -> Self {
+        Self { state, resume: None, poll: alloc::vec::Vec::new(), ready: false, pv: Pv::new() }
+    }
 }
 
 impl Hypervisor {

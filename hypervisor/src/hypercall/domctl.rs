@@ -164,6 +164,7 @@ impl Hypervisor {
             watchdogs: [0; WATCHDOGS],
             memory_map: Vec::new(),
             entry: 0,
+            pv_entry: 0,
             start_info: 0,
             console: Vec::new(),
         };
@@ -278,7 +279,7 @@ impl Hypervisor {
             return Err(Errno::Nomem);
         }
         while domain.vcpus.len() < wanted.max as usize {
-            domain.vcpus.push(Vcpu { state: State::Down, resume: None, poll: Vec::new(), ready: false });
+            domain.vcpus.push(Vcpu::new(State::Down));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The physical map of a domain: AMD nested page tables, in the format of ordinary long-mode ones.
 //!
 //! AMD manual volume 2, section 15.25: nested tables are walked as user accesses, so every entry has the user bit.
-//! Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
+//! In pv mode they are the guest's page tables as they are: the lower half is the guest's, the image fills the upper half with
+//! the hypervisor's own tables, for supervisors only. Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
 
 use super::{Memory, frames::Owner};
 use crate::address::{Gfn, Maddr, Mfn};
@@ -12,6 +13,9 @@ use xen_abi::{DomId, errno::Errno};
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
+/// alike. Bit 52 is left to software.
+const HIDDEN: u64 = 1 << 52;
 const KIND_SHIFT: u32 = 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -65,7 +69,7 @@ impl Mapping {
     }
 
     const fn decode(entry: u64) -> Option<Self> {
-        if entry & PRESENT == 0 {
+        if entry & (PRESENT | HIDDEN) == 0 {
             return None;
         }
         let kind = match entry >> KIND_SHIFT & 7 {
@@ -97,6 +101,7 @@ impl P2m {
     /// An empty map.
     pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
+        memory.machine.prepare_root(root);
         Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
     }
 
@@ -163,7 +168,10 @@ impl P2m {
         let leaf = self.leaf(memory, gfn)?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at));
-        memory.machine.write_u64(at, mapping.encode());
+        let entry = mapping.encode();
+        let hidden = memory.pv && gfn.0 == 0;
+        memory.machine.write_u64(at, if hidden { entry & !PRESENT | HIDDEN } else { entry });
+        memory.changes += 1;
         memory.get(mapping.mfn);
         memory.touched.push((self.domain, gfn));
         Ok(old)
@@ -175,6 +183,7 @@ impl P2m {
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
         memory.machine.write_u64(at, 0);
+        memory.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
     }
@@ -206,7 +215,7 @@ impl P2m {
             (0..512)
                 .rev()
                 .map(|n| Gfn(key << 9 | n))
-                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & PRESENT != 0)
+                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & (PRESENT | HIDDEN) != 0)
         })
     }
 }

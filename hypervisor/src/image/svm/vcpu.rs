@@ -9,8 +9,9 @@ use super::{
     exit::VmExit,
     permissions,
     vmcb::{self, Segment, Vmcb, intercept_1, intercept_2},
-    world::{self, FpuState, Registers},
+    world::{self, Registers},
 };
+use crate::image::fpu::{self, FpuState};
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
@@ -112,14 +113,14 @@ impl Vcpu {
 
     /// Puts the floating-point state aside because another vCPU will run.
     pub(super) fn leave_processor(&mut self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.save();
         }
     }
 
     /// The opposite of [`Self::leave_processor`].
     pub(super) fn take_processor(&self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.restore();
         }
     }
