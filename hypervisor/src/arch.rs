@@ -10,6 +10,9 @@ use xen_abi::{cpuid, hypercall};
 /// Version that the hypervisor reports: 4.17.
 pub(crate) const VERSION: u32 = 4 << 16 | 17;
 
+/// Rate of the time-stamp counter: one tick is one nanosecond of system time.
+pub(crate) const TSC_KHZ: u32 = 1_000_000;
+
 /// The access raises a general-protection fault in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InjectGp;
@@ -37,9 +40,8 @@ impl Hypervisor {
             cpuid::VERSION => [VERSION, 0, 0, 0],
             cpuid::HYPERCALL => [1, cpuid::MSR_HYPERCALL, 0, 0],
             cpuid::TIME => match subleaf {
-                // One tick of the time-stamp counter is one nanosecond of system time.
-                0 => [0, 1, 1_000_000, 0],
-                2 => [1_000_000, 0, 0, 0],
+                0 => [0, 1, TSC_KHZ, 0],
+                2 => [TSC_KHZ, 0, 0, 0],
                 _ => [0; 4],
             },
             // Xen tells these to hvm guests only.

@@ -15,6 +15,7 @@ use crate::{
         p2m::{Kind, Mapping, P2m},
     },
     options::Mode,
+    platform::Platform,
     pv,
     schedule::{State, Vcpu},
 };
@@ -247,6 +248,7 @@ impl Hypervisor {
             pages: wanted.pages(),
             max_pages: wanted.max_pages(),
             control: Control::new(wanted.privileged, wanted.vcpus),
+            platform: Platform::new(),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
             grants: Grants::new(),

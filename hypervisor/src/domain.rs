@@ -1,7 +1,8 @@
 //! A domain.
 
 use crate::{
-    address::Mfn, control::Control, event::EventChannels, grant::Grants, mem::p2m::P2m, schedule::Vcpu,
+    address::Mfn, control::Control, event::EventChannels, grant::Grants, mem::p2m::P2m, platform::Platform,
+    schedule::Vcpu,
 };
 use alloc::{string::String, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
@@ -26,6 +27,8 @@ pub(crate) struct Domain {
     pub vcpus: Vec<Vcpu>,
     /// What the control domain knows of it and did to it.
     pub control: Control,
+    /// Its virtual hardware.
+    pub platform: Platform,
     /// Its event channels.
     pub events: EventChannels,
     /// Its grant table, and what it has mapped of others.

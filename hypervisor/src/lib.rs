@@ -24,6 +24,7 @@ pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+mod platform;
 pub mod pv;
 mod schedule;
 mod teardown;

@@ -8,11 +8,13 @@
 
 pub mod console;
 pub mod cpuid;
+pub mod dm;
 pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod event;
 pub mod grant;
+pub mod hvm;
 pub mod hypercall;
 pub mod memory;
 pub mod multicall;
@@ -20,6 +22,7 @@ pub mod pv;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;
+pub mod sysctl;
 pub mod version;
 
 /// Identifies a domain on the wire (`domid_t`).

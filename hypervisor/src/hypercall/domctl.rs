@@ -16,6 +16,7 @@ use crate::{
         guest::Call,
         p2m::{GFN_LIMIT, P2m},
     },
+    platform::Platform,
     schedule::{State, Vcpu},
 };
 use alloc::{format, vec::Vec};
@@ -154,6 +155,7 @@ impl Hypervisor {
             max_pages: 0,
             vcpus: Vec::new(),
             control,
+            platform: Platform::new(),
             events: EventChannels::new(),
             grants: Grants::new(),
             shared_info,

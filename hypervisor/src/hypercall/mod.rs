@@ -2,16 +2,19 @@
 
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
+pub(crate) mod dm_op;
 pub(crate) mod domctl;
 pub(crate) mod event_channel_op;
 pub(crate) mod grant_copy;
 pub(crate) mod grant_frames;
 pub(crate) mod grant_map;
 pub(crate) mod grant_table_op;
+pub(crate) mod hvm_op;
 pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
 pub(crate) mod sched_op;
+pub(crate) mod sysctl;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -72,6 +75,9 @@ impl Hypervisor {
             hypercall::GRANT_TABLE_OP => self.grant_table_op(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
+            hypercall::HVM_OP => self.hvm_op(call, args).map(Disposition::Return),
+            hypercall::SYSCTL => self.sysctl(call, args).map(Disposition::Return),
+            hypercall::DM_OP => self.dm_op(call, args).map(Disposition::Return),
             hypercall::DOMCTL => self.domctl(call, args).map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),
             coverage::COVERAGE_OP => self.coverage_op(call, args).map(Disposition::Return),

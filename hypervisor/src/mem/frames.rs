@@ -118,6 +118,16 @@ impl Frames {
         owned.take(count).map(|(index, _)| Mfn(self.base + index as u64)).collect()
     }
 
+    /// Number of frames that are, or can be, in use.
+    pub(crate) fn total(&self) -> u64 {
+        self.table.iter().filter(|frame| frame.owner != Owner::Reserved).count() as u64
+    }
+
+    /// Number of free frames.
+    pub(crate) const fn count_free(&self) -> u64 {
+        self.free
+    }
+
     /// Highest frame that the table knows.
     pub(crate) fn highest(&self) -> Mfn {
         Mfn((self.base + self.table.len() as u64).saturating_sub(1))

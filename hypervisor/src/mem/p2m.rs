@@ -188,6 +188,14 @@ impl P2m {
         Some(old)
     }
 
+    /// Lets a mapped frame be writable or not.
+    pub(crate) fn protect(&mut self, memory: &mut Memory, gfn: Gfn, writable: bool) {
+        let Some(mapping) = self.lookup(memory, gfn) else { return };
+        if let Ok(Some(old)) = self.set(memory, gfn, Mapping { writable, ..mapping }) {
+            memory.put(old.mfn);
+        }
+    }
+
     /// First frame of the lowest table of the last level.
     pub(crate) fn first_table(&self) -> Option<Gfn> {
         self.leaves.first_key_value().map(|(key, _)| Gfn(key << 9))
