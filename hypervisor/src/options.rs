@@ -12,13 +12,15 @@ pub struct Options {
     pub oracles: bool,
     /// Repeat the console on the debug port (`verbose`).
     pub verbose: bool,
+    /// Run the guests for their own sake, without a harness (`standalone`).
+    pub standalone: bool,
     /// Planted bugs (`plant=NAME,NAME`).
     pub plants: Plants,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { line: String::new(), oracles: true, verbose: false, plants: Plants::new() }
+        Self { line: String::new(), oracles: true, verbose: false, standalone: false, plants: Plants::new() }
     }
 }
 
@@ -32,6 +34,7 @@ impl Options {
         for word in line.split_ascii_whitespace() {
             match word.split_once('=') {
                 None if word == "verbose" => options.verbose = true,
+                None if word == "standalone" => options.standalone = true,
                 Some(("oracles", "on")) => options.oracles = true,
                 Some(("oracles", "off")) => options.oracles = false,
                 Some(("plant", names)) => {
@@ -45,7 +48,7 @@ impl Options {
                 }
                 _ => {
                     return Err(format!(
-                        "boot line: `{word}` is not known; allowed are plant=NAME,..., oracles=on, oracles=off, verbose"
+                        "boot line: `{word}` is not known; allowed are plant=NAME,..., oracles=on, oracles=off, verbose, standalone"
                     ));
                 }
             }
