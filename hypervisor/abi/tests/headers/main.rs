@@ -78,10 +78,7 @@ fn main() {
     let tests = vec![
         comparison.with_ignored_flag(missing.is_some() && !required),
         Trial::test("every_item_stands_in_a_table", || complete(&tables::all())),
-        Trial::test("a_wrong_value_is_found", move || {
-            if missing.is_some() {
-                return Ok(());
-            }
+        Trial::test("a_wrong_value_is_found", || {
             let mut table = tables::all();
             table.checks.truncate(1);
             table.checks[0].value += 1;
@@ -89,7 +86,8 @@ fn main() {
             let named =
                 said.is_some_and(|said| said.starts_with(&table.checks[0].rust) && said.contains(", but "));
             if named { Ok(()) } else { Err("a wrong value went unnoticed".into()) }
-        }),
+        })
+        .with_ignored_flag(missing.is_some()),
     ];
     libtest_mimic::run(&arguments, tests).exit();
 }

@@ -47,16 +47,12 @@ pub(super) fn add(table: &mut Table) {
         table.own(&format!("memory::E820Entry.{field}"), "of the BIOS interface");
     }
     for flags in [0u32, 0x80, 0x1_0000, 0xff_ffff] {
-        let functions: [(_, _, fn(u32) -> u32); 2] = [
-            ("memf_address_bits", "XENMEMF_get_address_bits", xen_abi::memory::memf_address_bits),
-            ("memf_node", "XENMEMF_get_node", xen_abi::memory::memf_node),
+        let functions = [
+            ("XENMEMF_get_address_bits", xen_abi::memory::memf_address_bits(flags)),
+            ("XENMEMF_get_node", xen_abi::memory::memf_node(flags)),
         ];
-        for (name, c, function) in functions {
-            table.check(
-                format!("{name}({flags:#x})"),
-                format!("{c}({flags:#x}u)"),
-                i64::from(function(flags)),
-            );
+        for (name, value) in functions {
+            table.check(format!("flags {flags:#x}"), format!("{name}({flags:#x}u)"), value.into());
         }
     }
     structure!(table, memory::Reservation, "struct xen_memory_reservation", {
