@@ -18,10 +18,12 @@ mod domains;
 mod event;
 mod hypercall;
 mod hypervisor;
+mod instruction;
 pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -31,4 +33,5 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
+pub use instruction::Instruction;
 pub use options::Options;
