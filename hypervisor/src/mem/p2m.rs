@@ -35,8 +35,14 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of whoever granted it.
+    Grant = 4,
+    /// A frame of the domain's grant table.
+    GrantTable = 5,
+    /// A frame of some domain's grant table, as a resource.
+    Resource = 6,
     /// A page that reads as all ones: no device is there.
-    Hole = 4,
+    Hole = 7,
 }
 
 /// A mapped guest frame.
@@ -69,8 +75,11 @@ impl Mapping {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
-            4 => Kind::Hole,
-            _ => Kind::Instrumentation,
+            3 => Kind::Instrumentation,
+            4 => Kind::Grant,
+            5 => Kind::GrantTable,
+            6 => Kind::Resource,
+            _ => Kind::Hole,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }
