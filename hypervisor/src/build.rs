@@ -12,7 +12,8 @@ use crate::{
         frames::Owner,
         p2m::{Kind, Mapping, P2m},
     },
-    schedule::{State, Vcpu},
+    start::StartState,
+    vcpu::Vcpu,
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
@@ -175,14 +176,10 @@ impl Hypervisor {
             load(memory, &p2m, *at, data)?;
         }
         let start_info = wanted.last_page().address();
-        let start = start_info_page(start_info, &memory_map, &wanted.cmdline);
-        load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
-            state: if n == 0 { State::Runnable } else { State::Down },
-            resume: None,
-            poll: Vec::new(),
-            ready: false,
-        });
+        let page = start_info_page(start_info, &memory_map, &wanted.cmdline);
+        load(memory, &p2m, start_info, &page)?;
+        let start = StartState::pvh(image.entry, start_info.0 as u32);
+        let vcpus = (0..wanted.vcpus).map(|n| if n == 0 { Vcpu::first(start) } else { Vcpu::other() });
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -198,8 +195,6 @@ impl Hypervisor {
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
             memory_map,
-            entry: image.entry,
-            start_info: start_info.0 as u32,
             console: Vec::new(),
         })
     }

@@ -7,7 +7,8 @@ use crate::{
     machine::Machine,
     mem::{Memory, p2m::P2m},
     options::Options,
-    schedule::State,
+    start::StartState,
+    vcpu::State,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::ops::Range;
@@ -50,13 +51,11 @@ pub struct GuestContext {
     pub paging: PagingMode,
 }
 
-/// How a vCPU is entered for the first time: PVH, 32-bit protected mode without paging.
+/// How a vCPU is entered for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// First instruction.
-    pub eip: u32,
-    /// Guest-physical address of the start info.
-    pub ebx: u32,
+    /// What its processor holds.
+    pub start: StartState,
     /// Root of the nested page tables.
     pub nested_cr3: Maddr,
     /// Address-space identifier, never 0.
@@ -124,6 +123,8 @@ pub struct Hypervisor {
     pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
+    /// How the addresses of the current vCPU were translated at its last call.
+    pub(crate) context: GuestContext,
     /// All domains have been ready once.
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
@@ -153,6 +154,7 @@ impl Hypervisor {
             domains: Domains::new(),
             regions: Vec::new(),
             current: None,
+            context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             started: false,
             time: 0,
             depth: 0,
@@ -185,12 +187,12 @@ impl Hypervisor {
     /// How a vCPU is entered for the first time.
     ///
     /// # Panics
-    /// If there is no such vCPU: the image passes on what [`Self::vcpu_to_run`] said.
+    /// If there is no such vCPU, or nobody has initialised it: the image passes on what [`Self::vcpu_to_run`] said.
     pub fn entry(&self, id: VcpuId) -> Entry {
         let domain = self.domain(id.domain).expect("the vCPU exists");
+        let start = self.vcpu(id).and_then(|vcpu| vcpu.start);
         Entry {
-            eip: domain.entry,
-            ebx: domain.start_info,
+            start: start.expect("the vCPU was initialised before it was up"),
             nested_cr3: domain.p2m.root(),
             asid: u32::from(domain.id),
         }
@@ -240,6 +242,16 @@ impl Hypervisor {
         };
         let (from, next) = (recording(self, self.current), recording(self, Some(to)));
         coverage::switch(from, next, &mut *self.instrumentation);
-        self.current = Some(to);
+        let (from, context) = (self.current.replace(to), self.context);
+        if let Some(from) = from
+            && let Some(vcpu) = self.vcpu_mut(from)
+        {
+            vcpu.context = context;
+            self.note_runstate(from);
+        }
+        if let Some(vcpu) = self.vcpu(to) {
+            self.context = vcpu.context;
+        }
+        self.note_runstate(to);
     }
 }

@@ -22,9 +22,12 @@ pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+mod runstate;
 mod schedule;
+mod start;
 #[cfg(test)]
 mod tests;
+mod vcpu;
 
 pub use arch::InjectGp;
 pub use build::BuildError;
@@ -32,3 +35,4 @@ pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
 pub use options::Options;
+pub use start::{Segment, StartState};

@@ -13,4 +13,5 @@ mod multicall;
 mod planted;
 mod reset;
 mod sched;
+mod vcpus;
 mod version;
