@@ -23,9 +23,12 @@ mod mem;
 pub mod options;
 mod oracle;
 pub mod pv;
+mod runstate;
 mod schedule;
+mod start;
 #[cfg(test)]
 mod tests;
+mod vcpu;
 
 pub use arch::InjectGp;
 pub use build::BuildError;
@@ -33,3 +36,4 @@ pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
 pub use options::Options;
+pub use start::{Segment, StartState};

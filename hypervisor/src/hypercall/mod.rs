@@ -7,6 +7,7 @@ pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
 pub(crate) mod sched_op;
+pub(crate) mod vcpu_op;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -34,6 +35,7 @@ impl Hypervisor {
         self.time = self.time.saturating_add(CALL_TIME);
         self.memory.touched.clear();
         self.credit = CREDIT;
+        self.context = *context;
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
@@ -42,7 +44,7 @@ impl Hypervisor {
             self.check_after_call(number, disposition);
         }
         match disposition {
-            Disposition::Return(_) if self.state(caller) == Some(crate::schedule::State::Dead) => {
+            Disposition::Return(_) if self.state(caller) == Some(crate::vcpu::State::Dead) => {
                 Disposition::Reschedule
             }
             other => other,
@@ -65,6 +67,7 @@ impl Hypervisor {
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::VCPU_OP => self.vcpu_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),
             coverage::COVERAGE_OP => self.coverage_op(call, args).map(Disposition::Return),
