@@ -185,6 +185,11 @@ impl Hypervisor {
         self.domains.len()
     }
 
+    /// Why the first domain ended (`SHUTDOWN_*`), if it has.
+    pub fn ending(&self) -> Option<u32> {
+        self.domains.iter().next()?.shutdown
+    }
+
     /// The vCPU that ran last, if any did.
     pub const fn current(&self) -> Option<VcpuId> {
         self.current

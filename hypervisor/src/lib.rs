@@ -18,6 +18,7 @@ mod domains;
 mod event;
 mod hypercall;
 mod hypervisor;
+mod instruction;
 pub mod machine;
 mod mem;
 pub mod options;
@@ -35,5 +36,6 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
+pub use instruction::Instruction;
 pub use options::Options;
 pub use start::{Segment, StartState};

@@ -16,6 +16,11 @@ pub trait Machine {
     /// Appends to the hypervisor's console.
     fn console(&mut self, text: &[u8]);
 
+    /// Passes on what a guest writes to its console, where the machine runs one guest for its own sake.
+    fn guest_console(&mut self, text: &[u8]) {
+        self.console(text);
+    }
+
     /// Frame that holds page number `page` of an instrumentation region, if the region has that many.
     fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn>;
 

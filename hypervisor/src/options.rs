@@ -24,13 +24,22 @@ pub struct Options {
     pub oracles: bool,
     /// Repeat the console on the debug port (`verbose`).
     pub verbose: bool,
+    /// Run the guests for their own sake, without a harness (`standalone`).
+    pub standalone: bool,
     /// Planted bugs (`plant=NAME,NAME`).
     pub plants: Plants,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { line: String::new(), mode: Mode::Hvm, oracles: true, verbose: false, plants: Plants::new() }
+        Self {
+            line: String::new(),
+            mode: Mode::Hvm,
+            oracles: true,
+            verbose: false,
+            standalone: false,
+            plants: Plants::new(),
+        }
     }
 }
 
@@ -46,6 +55,7 @@ impl Options {
                 None if word == "verbose" => options.verbose = true,
                 Some(("mode", "hvm")) => options.mode = Mode::Hvm,
                 Some(("mode", "pv")) => options.mode = Mode::Pv,
+                None if word == "standalone" => options.standalone = true,
                 Some(("oracles", "on")) => options.oracles = true,
                 Some(("oracles", "off")) => options.oracles = false,
                 Some(("plant", names)) => {
@@ -59,7 +69,7 @@ impl Options {
                 }
                 _ => {
                     return Err(format!(
-                        "boot line: `{word}` is not known; allowed are mode=hvm, mode=pv, plant=NAME,..., oracles=on, oracles=off, verbose"
+                        "boot line: `{word}` is not known; allowed are mode=hvm, mode=pv, plant=NAME,..., oracles=on, oracles=off, verbose, standalone"
                     ));
                 }
             }

@@ -20,7 +20,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
 pub(crate) const GFN_LIMIT: u64 = 1 << 35;
-/// Most frames that the page tables of one domain take.
+/// Most frames that the page tables of one domain take, beside those that its memory at the start needs.
 pub(crate) const MAX_TABLES: usize = 64;
 
 /// What a guest frame is.
@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// A page that reads as all ones: no device is there.
+    Hole = 4,
 }
 
 /// A mapped guest frame.
@@ -67,6 +69,7 @@ impl Mapping {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
+            4 => Kind::Hole,
             _ => Kind::Instrumentation,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
@@ -78,6 +81,8 @@ impl Mapping {
 pub(crate) struct P2m {
     domain: DomId,
     root: Mfn,
+    /// Most tables.
+    limit: usize,
     /// Tables of the last level, by the upper bits of the frames that they map.
     leaves: BTreeMap<u64, Mfn>,
     /// Tables of the middle levels, by level and upper bits.
@@ -89,7 +94,12 @@ impl P2m {
     pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
         memory.machine.prepare_root(root);
-        Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+        Some(Self { domain, root, limit: MAX_TABLES, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+    }
+
+    /// Allows for the tables of this many pages at guest frame 0 beside all others.
+    pub(crate) fn make_room(&mut self, pages: u64) {
+        self.limit = MAX_TABLES + (pages / 512) as usize;
     }
 
     /// The root table: nested CR3.
@@ -115,7 +125,7 @@ impl P2m {
         if gfn.0 >= GFN_LIMIT {
             return Err(Errno::Inval);
         }
-        if self.leaves.len() + self.inner.len() + 3 > MAX_TABLES {
+        if self.leaves.len() + self.inner.len() + 3 > self.limit {
             return Err(Errno::Nomem);
         }
         let mut table = self.root;
