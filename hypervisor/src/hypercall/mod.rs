@@ -11,6 +11,7 @@ pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
 pub(crate) mod sched_op;
+pub(crate) mod vcpu_op;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -38,6 +39,7 @@ impl Hypervisor {
         self.time = self.time.saturating_add(CALL_TIME);
         self.memory.touched.clear();
         self.credit = CREDIT;
+        self.context = *context;
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
@@ -46,7 +48,7 @@ impl Hypervisor {
             self.check_after_call(number, disposition);
         }
         match disposition {
-            Disposition::Return(_) if self.state(caller) == Some(crate::schedule::State::Dead) => {
+            Disposition::Return(_) if self.state(caller) == Some(crate::vcpu::State::Dead) => {
                 Disposition::Reschedule
             }
             other => other,
@@ -70,6 +72,7 @@ impl Hypervisor {
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
             hypercall::GRANT_TABLE_OP => self.grant_table_op(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::VCPU_OP => self.vcpu_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),
             coverage::COVERAGE_OP => self.coverage_op(call, args).map(Disposition::Return),
