@@ -12,6 +12,7 @@ use crate::{
         frames::Owner,
         p2m::{Kind, Mapping, P2m},
     },
+    oracle::isolation::hide_secret,
     schedule::{State, Vcpu},
 };
 use alloc::{string::String, vec, vec::Vec};
@@ -159,6 +160,9 @@ impl Hypervisor {
             p2m.set(memory, Gfn(gfn), Mapping::ram(mfn)).map_err(|_| BuildError::OutOfMemory)?;
             memory.set_gfn(mfn, Some(Gfn(gfn)));
         }
+        // The guest's image and its start info may lie over it; then there is less to be found.
+        let secret = p2m.lookup(memory, Gfn(wanted.pages().saturating_sub(2))).ok_or_else(full)?.mfn;
+        hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
             if !place.domains.contains(&wanted.name) {
@@ -194,6 +198,7 @@ impl Hypervisor {
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
+            secret,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],

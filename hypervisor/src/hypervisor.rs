@@ -7,6 +7,7 @@ use crate::{
     machine::Machine,
     mem::{Memory, p2m::P2m},
     options::Options,
+    oracle::{isolation::Checks, work::Watch},
     schedule::State,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
@@ -16,6 +17,7 @@ use coverage_hypercall::{
     crash::CrashKind,
     harness::Canary,
 };
+use memory_scan::mix;
 use planted_bugs::Plants;
 use xen_abi::DomId;
 
@@ -134,6 +136,8 @@ pub struct Hypervisor {
     pub(crate) credit: u64,
     /// The current call is part of a multicall.
     pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
+    /// What oracles remember between calls.
+    pub(crate) checks: Checks,
 }
 
 impl Hypervisor {
@@ -145,8 +149,11 @@ impl Hypervisor {
         options: Options,
     ) -> Self {
         let plants = Box::new(options.plants.clone());
+        // Guests cannot tell what secrets look like, though they are the same in each run of a build.
+        let seed = instrumentation.build_id().iter().fold(0, |seed, byte| mix(seed, u64::from(*byte)));
+        let watch = Watch::new(options.oracles, seed);
         Self {
-            memory: Memory::new(machine, ram),
+            memory: Memory::new(machine, ram, watch),
             instrumentation,
             options,
             plants,
@@ -158,6 +165,7 @@ impl Hypervisor {
             depth: 0,
             credit: 0,
             batch: None,
+            checks: Checks::default(),
         }
     }
 
@@ -208,16 +216,25 @@ impl Hypervisor {
 
     /// The domain with this identifier.
     pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get(id)
     }
 
     /// The domain with this identifier, to be changed.
     pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get_mut(id)
     }
 
     /// Memory and the map of a domain, both to be changed.
     pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         let domain = self.domains.get_mut(id)?;
         Some((&mut self.memory, &mut domain.p2m))
     }

@@ -32,15 +32,13 @@ impl Hypervisor {
         context: &GuestContext,
     ) -> Disposition {
         self.time = self.time.saturating_add(CALL_TIME);
-        self.memory.touched.clear();
+        self.before_call();
         self.credit = CREDIT;
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
         self.expire_watchdogs();
-        if self.options.oracles {
-            self.check_after_call(number, disposition);
-        }
+        self.after_call(caller, disposition);
         match disposition {
             Disposition::Return(_) if self.state(caller) == Some(crate::schedule::State::Dead) => {
                 Disposition::Reschedule
@@ -52,7 +50,11 @@ impl Hypervisor {
     /// Sends a call to its family.
     pub(crate) fn dispatch(&mut self, call: Call, number: u64, args: [u64; 6]) -> Result<Disposition, Errno> {
         self.depth += 1;
+        // What was written before belongs to the multicall that this is a part of.
+        let before = core::mem::take(&mut self.memory.watch.written);
         let answer = self.carry_out(call, number, args);
+        self.check_contract(number, &args, &answer);
+        self.memory.watch.written = before;
         self.depth -= 1;
         answer
     }

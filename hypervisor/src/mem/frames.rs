@@ -35,6 +35,14 @@ struct Frame {
     owner: Owner,
     references: u32,
     gfn: Option<Gfn>,
+    /// It was filled with [`POISON`] when it was freed, and nobody may have written to it since.
+    poisoned: bool,
+}
+
+impl Frame {
+    const fn new(owner: Owner, references: u32) -> Self {
+        Self { owner, references, gfn: None, poisoned: false }
+    }
 }
 
 /// The frame table.
@@ -53,8 +61,7 @@ impl Frames {
         // Extents are aligned in the machine: where the table begins must not move them.
         let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0) & !(MAX_EXTENT - 1);
         let end = ram.iter().map(|range| range.end.0).max().unwrap_or(0).max(base);
-        let mut table =
-            vec![Frame { owner: Owner::Reserved, references: 0, gfn: None }; (end - base) as usize];
+        let mut table = vec![Frame::new(Owner::Reserved, 0); (end - base) as usize];
         let mut free = 0;
         let mut free_map = vec![0; table.len().div_ceil(WORD)];
         for range in ram {
@@ -86,6 +93,16 @@ impl Frames {
     /// References to the frame: one of its owner and one per mapping.
     pub(crate) fn references(&self, mfn: Mfn) -> u32 {
         self.index(mfn).map_or(0, |i| self.table[i].references)
+    }
+
+    /// Number of free frames.
+    pub(crate) const fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// All frames and their owners.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Mfn, Owner)> {
+        self.table.iter().enumerate().map(|(index, frame)| (Mfn(self.base + index as u64), frame.owner))
     }
 
     /// Highest frame that the table knows.
@@ -136,14 +153,20 @@ impl Memory {
             return None;
         }
         let start = frames.find(count as usize, align)?;
-        for frame in &mut frames.table[start..start + count as usize] {
-            *frame = Frame { owner, references: 1, gfn: None };
-        }
+        let first = frames.base + start as u64;
         for index in start..start + count as usize {
+            let frame = &mut frames.table[index];
+            if frame.poisoned
+                && self.watch.is_on()
+                && !self.machine.is_filled(Mfn(frames.base + index as u64), POISON)
+            {
+                self.machine.report(CrashKind::FreedFrame, "a frame was written to while it was free");
+            }
+            *frame = Frame::new(owner, 1);
             frames.free_map[index / WORD] &= !(1 << (index % WORD));
         }
         frames.free -= count;
-        let first = frames.base + start as u64;
+        self.work(count);
         for mfn in first..first + count {
             self.machine.fill_page(Mfn(mfn), 0);
         }
@@ -176,10 +199,11 @@ impl Memory {
         };
         frame.references = left;
         if left == 0 {
-            *frame = Frame { owner: Owner::Free, references: 0, gfn: None };
+            *frame = Frame { poisoned: true, ..Frame::new(Owner::Free, 0) };
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
             self.machine.fill_page(mfn, POISON);
+            self.work(1);
         }
     }
 

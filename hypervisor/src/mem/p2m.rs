@@ -78,13 +78,15 @@ pub(crate) struct P2m {
     leaves: BTreeMap<u64, Mfn>,
     /// Tables of the middle levels, by level and upper bits.
     inner: BTreeMap<(u32, u64), Mfn>,
+    /// How often an entry was changed.
+    changes: u64,
 }
 
 impl P2m {
     /// An empty map.
     pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
-        Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+        Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new(), changes: 0 })
     }
 
     /// The root table: nested CR3.
@@ -98,6 +100,7 @@ impl P2m {
 
     /// What is mapped at a frame.
     pub(crate) fn lookup(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
+        memory.work(1);
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)))
     }
@@ -152,6 +155,8 @@ impl P2m {
         let old = Mapping::decode(memory.machine.read_u64(at));
         memory.machine.write_u64(at, mapping.encode());
         memory.get(mapping.mfn);
+        memory.work(1);
+        self.changes += 1;
         memory.touched.push((self.domain, gfn));
         Ok(old)
     }
@@ -162,8 +167,25 @@ impl P2m {
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
         memory.machine.write_u64(at, 0);
+        memory.work(1);
+        self.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// How often an entry was changed since the map was made.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// All that is mapped.
+    pub(crate) fn mappings(&self, memory: &Memory) -> impl Iterator<Item = (Gfn, Mapping)> {
+        self.leaves.iter().flat_map(move |(&key, &leaf)| {
+            (0..512).map(move |n| Gfn(key << 9 | n)).filter_map(move |gfn| {
+                let entry = memory.machine.read_u64(Self::entry(leaf, gfn));
+                Mapping::decode(entry).map(|mapping| (gfn, mapping))
+            })
+        })
     }
 
     /// Highest frame that is mapped.

@@ -70,7 +70,7 @@ impl Machine for TestMachine {
         (what == Mapped::Counters && page < 2).then_some(Mfn(COUNTERS + u64::from(page)))
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         panic!("oracle {}: {message}", kind.name());
     }
 
