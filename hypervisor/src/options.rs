@@ -10,6 +10,8 @@ pub struct Options {
     pub line: String,
     /// Check invariants after each call (`oracles=off` turns it off).
     pub oracles: bool,
+    /// Look at all frames when a program ends (`oracles=audit`).
+    pub audit: bool,
     /// Repeat the console on the debug port (`verbose`).
     pub verbose: bool,
     /// Planted bugs (`plant=NAME,NAME`).
@@ -18,7 +20,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { line: String::new(), oracles: true, verbose: false, plants: Plants::new() }
+        Self { line: String::new(), oracles: true, audit: false, verbose: false, plants: Plants::new() }
     }
 }
 
@@ -33,7 +35,8 @@ impl Options {
             match word.split_once('=') {
                 None if word == "verbose" => options.verbose = true,
                 Some(("oracles", "on")) => options.oracles = true,
-                Some(("oracles", "off")) => options.oracles = false,
+                Some(("oracles", "audit")) => (options.oracles, options.audit) = (true, true),
+                Some(("oracles", "off")) => (options.oracles, options.audit) = (false, false),
                 Some(("plant", names)) => {
                     for name in names.split(',') {
                         let bug = Bug::from_name(name).ok_or_else(|| {
@@ -45,7 +48,7 @@ impl Options {
                 }
                 _ => {
                     return Err(format!(
-                        "boot line: `{word}` is not known; allowed are plant=NAME,..., oracles=on, oracles=off, verbose"
+                        "boot line: `{word}` is not known; allowed are plant=NAME,..., oracles=on, oracles=audit, oracles=off, verbose"
                     ));
                 }
             }
@@ -64,6 +67,7 @@ mod tests {
         assert!(!options.oracles && options.verbose);
         assert!(options.plants.is_planted(Bug::CountSign) && options.plants.is_planted(Bug::PollHang));
         assert!(!options.plants.is_planted(Bug::M2pDesync));
+        assert!(Options::parse("oracles=audit").unwrap().audit);
         let options = Options::parse("").unwrap();
         assert!(options.oracles && !options.verbose);
     }

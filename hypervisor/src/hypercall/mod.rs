@@ -3,9 +3,15 @@
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
 pub(crate) mod event_channel_op;
+pub(crate) mod exchange;
+pub(crate) mod grant_copy;
+pub(crate) mod grant_frames;
+pub(crate) mod grant_map;
+pub(crate) mod grant_table_op;
 pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
+mod reservation;
 pub(crate) mod sched_op;
 pub(crate) mod xen_version;
 
@@ -32,7 +38,7 @@ impl Hypervisor {
         context: &GuestContext,
     ) -> Disposition {
         self.time = self.time.saturating_add(CALL_TIME);
-        self.before_call();
+        self.before_call(caller);
         self.credit = CREDIT;
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
@@ -65,6 +71,7 @@ impl Hypervisor {
             hypercall::MULTICALL => self.multicall(call, args),
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
+            hypercall::GRANT_TABLE_OP => self.grant_table_op(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),

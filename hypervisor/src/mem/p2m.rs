@@ -12,6 +12,8 @@ const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const KIND_SHIFT: u32 = 9;
+/// Of an entry that is not present: something was mapped there.
+const REMOVED: u64 = 1 << 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
@@ -31,6 +33,12 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of whoever granted it.
+    Grant = 4,
+    /// A frame of the domain's grant table.
+    GrantTable = 5,
+    /// A frame of some domain's grant table, as a resource.
+    Resource = 6,
 }
 
 /// A mapped guest frame.
@@ -63,7 +71,10 @@ impl Mapping {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
-            _ => Kind::Instrumentation,
+            3 => Kind::Instrumentation,
+            4 => Kind::Grant,
+            5 => Kind::GrantTable,
+            _ => Kind::Resource,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }
@@ -157,6 +168,7 @@ impl P2m {
         memory.get(mapping.mfn);
         memory.work(1);
         self.changes += 1;
+        memory.watch.note_change(self.domain);
         memory.touched.push((self.domain, gfn));
         Ok(old)
     }
@@ -166,11 +178,18 @@ impl P2m {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
-        memory.machine.write_u64(at, 0);
+        memory.machine.write_u64(at, REMOVED);
         memory.work(1);
         self.changes += 1;
+        memory.watch.note_change(self.domain);
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// Something was mapped at a frame once, and nothing is now.
+    pub(crate) fn was_removed(&self, memory: &Memory, gfn: Gfn) -> bool {
+        let leaf = self.leaves.get(&(gfn.0 >> 9));
+        leaf.is_some_and(|leaf| memory.machine.read_u64(Self::entry(*leaf, gfn)) == REMOVED)
     }
 
     /// How often an entry was changed since the map was made.

@@ -42,6 +42,7 @@ fn of(number: u64, args: &[u64; 6]) -> Contract {
         hypercall::CONSOLE_IO => contract(DONE),
         hypercall::SCHED_OP if cmd == sched::WATCHDOG => contract(0..=2),
         hypercall::SCHED_OP => contract(DONE),
+        hypercall::GRANT_TABLE_OP => progress(DONE),
         hypercall::EVENT_CHANNEL_OP if cmd <= event::RESET => contract(DONE),
         hypercall::XEN_VERSION => match cmd {
             version::VERSION => contract(1..=i32::MAX as i64),

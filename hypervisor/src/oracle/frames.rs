@@ -2,7 +2,8 @@
 
 use crate::{
     address::{Gfn, Mfn},
-    hypervisor::{Hypervisor, VcpuId},
+    grant::Held,
+    hypervisor::Hypervisor,
     mem::{
         frames::Owner,
         p2m::{Kind, Mapping},
@@ -17,13 +18,12 @@ pub(crate) type Finding = (CrashKind, &'static str);
 
 impl Hypervisor {
     /// Looks at the frames that a call touched, each once.
-    pub(crate) fn check_touched(&mut self, caller: VcpuId, touched: &[(DomId, Gfn)]) {
+    pub(crate) fn check_touched(&mut self, touched: &[(DomId, Gfn)]) {
         // Who owns what comes first: a wrong count is only its consequence.
         let found = touched
             .iter()
             .find_map(|&(domain, gfn)| self.check_frame(domain, gfn).err())
-            .or_else(|| touched.iter().find_map(|&(domain, gfn)| self.check_references(domain, gfn).err()))
-            .or_else(|| self.check_reach(caller, touched).err());
+            .or_else(|| touched.iter().find_map(|&(domain, gfn)| self.check_references(domain, gfn).err()));
         if let Some((kind, message)) = found {
             self.violation(kind, message);
         }
@@ -49,7 +49,22 @@ impl Hypervisor {
             (Kind::Ram, Owner::Domain(_))
             | (Kind::SharedInfo, Owner::Hypervisor)
             | (Kind::Region, Owner::Region)
+            | (Kind::Resource, Owner::GrantTable(_))
             | (Kind::Instrumentation, Owner::Reserved) => {}
+            (Kind::GrantTable, Owner::GrantTable(id)) if id == domain => {
+                if place != Some(gfn) {
+                    return Err((
+                        CrashKind::M2pIdentity,
+                        "m2p does not lead back to where a frame is mapped",
+                    ));
+                }
+            }
+            (Kind::Grant, Owner::Domain(owner)) => {
+                let held = self.uses(owner, mapping.mfn);
+                if held.uses == 0 || (mapping.writable && held.writers == 0) {
+                    return Err((CrashKind::Isolation, "a frame is mapped that is not granted so"));
+                }
+            }
             _ => return Err((CrashKind::Isolation, "a frame is mapped as what it is not")),
         }
         if mapping.kind == Kind::Instrumentation && mapping.writable {
@@ -58,13 +73,34 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Memory has one reference of its owner and one of its mapping.
+    /// What others make of a domain's frame.
+    fn uses(&self, owner: DomId, mfn: Mfn) -> Held {
+        self.domains.get(owner).map(|domain| domain.grants.held(mfn)).unwrap_or_default()
+    }
+
+    /// Memory has one reference of its owner, one of its mapping, and one of each use that others make of it.
     fn check_references(&self, domain: DomId, gfn: Gfn) -> Result<(), Finding> {
-        match self.lookup(domain, gfn) {
-            Some(mapping) if mapping.kind == Kind::Ram && self.memory.frames.references(mapping.mfn) != 2 => {
-                Err((CrashKind::References, "memory has not one reference each of owner and mapping"))
-            }
-            _ => Ok(()),
+        let Some(mapping) = self.lookup(domain, gfn) else { return Ok(()) };
+        let Owner::Domain(owner) = self.memory.frames.owner(mapping.mfn) else { return Ok(()) };
+        let references = self.memory.frames.references(mapping.mfn);
+        let uses = self.uses(owner, mapping.mfn).uses;
+        let right = match mapping.kind {
+            Kind::Ram => references == 2 + uses,
+            // The owner may have it mapped, have it without a place, or have given it back.
+            Kind::Grant => (uses..=uses + 2).contains(&references),
+            _ => true,
+        };
+        if right {
+            Ok(())
+        } else {
+            Err((CrashKind::References, "references to memory are not those of owner, mapping and uses"))
+        }
+    }
+
+    /// [`Self::audit`], as an oracle.
+    pub(crate) fn check_everything(&mut self) {
+        if let Err((kind, message)) = self.audit() {
+            self.violation(kind, message);
         }
     }
 
@@ -73,35 +109,41 @@ impl Hypervisor {
     /// # Errors
     /// The first violation.
     pub(crate) fn audit(&self) -> Result<(), Finding> {
-        let mut mapped: BTreeMap<Mfn, u32> = BTreeMap::new();
+        // How often each frame is mapped, and as a grant.
+        let mut mapped: BTreeMap<Mfn, (u32, u32)> = BTreeMap::new();
         for domain in self.domains.iter() {
             let all: Vec<(Gfn, Mapping)> = domain.p2m.mappings(&self.memory).collect();
             for (gfn, mapping) in all {
                 self.check_mapping(domain.id, gfn, mapping)?;
-                *mapped.entry(mapping.mfn).or_default() += 1;
+                let (places, grants) = mapped.entry(mapping.mfn).or_default();
+                *(if mapping.kind == Kind::Grant { grants } else { places }) += 1;
             }
         }
         let mut owned: BTreeMap<DomId, u64> = BTreeMap::new();
         let mut free = 0;
         for (mfn, owner) in self.memory.frames.iter() {
             let references = self.memory.frames.references(mfn);
-            let mappings = mapped.get(&mfn).copied().unwrap_or(0);
-            let expected = match owner {
+            let (places, grants) = mapped.get(&mfn).copied().unwrap_or_default();
+            let right = match owner {
                 Owner::Reserved => continue,
                 Owner::Free => {
                     free += 1;
-                    0
+                    references == 0
                 }
                 Owner::Domain(id) => {
                     *owned.entry(id).or_default() += 1;
-                    1 + mappings
+                    let uses = self.uses(id, mfn).uses;
+                    // Who has given a frame back that others use has no reference to it.
+                    let least = uses + places + u32::from(places != 0);
+                    grants <= uses && (least..=uses + places + 1).contains(&references)
                 }
-                Owner::Hypervisor | Owner::Region => 1 + mappings,
+                Owner::Hypervisor | Owner::Region | Owner::GrantTable(_) => references == 1 + places,
             };
-            if references != expected {
+            if !right {
                 return Err((CrashKind::References, "references are not those of owner and mappings"));
             }
-            if let (Owner::Domain(id), Some(gfn)) = (owner, self.memory.frames.gfn(mfn))
+            if let (Owner::Domain(id) | Owner::GrantTable(id), Some(gfn)) =
+                (owner, self.memory.frames.gfn(mfn))
                 && self.lookup(id, gfn).is_none_or(|mapping| mapping.mfn != mfn)
             {
                 return Err((CrashKind::M2pIdentity, "m2p leads to where a frame is not mapped"));

@@ -4,11 +4,11 @@
 //! that a program neither ran in nor named, are compared with what they may be.
 
 use crate::{
-    address::{Gfn, Maddr, Mfn, PAGE_SIZE},
+    address::{Maddr, Mfn, PAGE_SIZE},
     domains::MAX_DOMAINS,
     hypervisor::{Hypervisor, VcpuId},
     mem::{Memory, frames::Owner, p2m::Mapping},
-    oracle::{frames::Finding, locks::Locks, output},
+    oracle::{locks::Locks, output},
 };
 use coverage_hypercall::crash::CrashKind;
 use memory_scan::{mix, mix_bytes};
@@ -60,11 +60,9 @@ impl Memory {
 
 impl Hypervisor {
     /// A call changes its caller's physical map and no other.
-    pub(crate) fn check_reach(&self, caller: VcpuId, touched: &[(DomId, Gfn)]) -> Result<(), Finding> {
-        if touched.iter().all(|(domain, _)| *domain == caller.domain) {
-            Ok(())
-        } else {
-            Err((CrashKind::Isolation, "a call changes the physical map of another domain"))
+    pub(crate) fn check_reach(&mut self, caller: VcpuId) {
+        if !self.memory.watch.changed_only(caller.domain) {
+            self.violation(CrashKind::Isolation, "a call changes the physical map of another domain");
         }
     }
 

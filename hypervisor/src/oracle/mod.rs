@@ -31,7 +31,8 @@ use xen_abi::DomId;
 
 impl Hypervisor {
     /// A call begins.
-    pub(crate) fn before_call(&mut self) {
+    pub(crate) fn before_call(&mut self, caller: VcpuId) {
+        self.checks.involve(caller.domain);
         self.memory.touched.clear();
         self.memory.watch.begin();
     }
@@ -47,16 +48,23 @@ impl Hypervisor {
             // A call may touch one frame hundreds of times.
             touched.sort_unstable();
             touched.dedup();
-            self.check_touched(caller, &touched);
+            self.check_touched(&touched);
         }
+        self.check_reach(caller);
         if self.depth != 0 || self.batch.is_some() {
             self.violation(CrashKind::LockHeld, "a call is still going on after its return");
         }
         self.check_locks();
+        self.check_table_users();
         self.check_heap();
         match disposition {
             Disposition::Ready => self.note_domains(),
-            Disposition::Done => self.check_uninvolved(),
+            Disposition::Done => {
+                self.check_uninvolved();
+                if self.options.audit {
+                    self.check_everything();
+                }
+            }
             Disposition::Return(_) | Disposition::Reschedule => {}
         }
     }

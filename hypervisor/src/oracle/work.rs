@@ -9,6 +9,7 @@ use crate::mem::Memory;
 use core::cell::Cell;
 use coverage_hypercall::crash::CrashKind;
 use memory_scan::Tag;
+use xen_abi::DomId;
 
 /// Most steps of one call from a guest.
 pub(crate) const LIMIT: u64 = 32768;
@@ -24,6 +25,8 @@ pub(crate) struct Watch {
     limit: Cell<u64>,
     /// Copies to the guest that were completed in the operation that is being carried out.
     pub written: u32,
+    /// Domains whose physical map the call changed, one bit each.
+    changed: u32,
     /// By what secrets and uninitialised memory are recognised.
     pub tag: Tag,
 }
@@ -31,7 +34,14 @@ pub(crate) struct Watch {
 impl Watch {
     /// Nothing is watched until [`Self::begin`]. Tags are made of `seed`.
     pub(crate) const fn new(on: bool, seed: u64) -> Self {
-        Self { on, steps: Cell::new(0), limit: Cell::new(u64::MAX), written: 0, tag: Tag::new(seed) }
+        Self {
+            on,
+            steps: Cell::new(0),
+            limit: Cell::new(u64::MAX),
+            written: 0,
+            changed: 0,
+            tag: Tag::new(seed),
+        }
     }
 
     /// Oracles are on.
@@ -44,6 +54,17 @@ impl Watch {
         self.steps.set(0);
         self.limit.set(if self.on { LIMIT } else { u64::MAX });
         self.written = 0;
+        self.changed = 0;
+    }
+
+    /// The call changes the physical map of a domain.
+    pub(crate) fn note_change(&mut self, domain: DomId) {
+        self.changed |= 1u32.checked_shl(domain.into()).unwrap_or(0);
+    }
+
+    /// The call changed the physical map of no domain but this one.
+    pub(crate) fn changed_only(&self, domain: DomId) -> bool {
+        self.changed & !1u32.checked_shl(domain.into()).unwrap_or(0) == 0
     }
 
     /// The call has ended.

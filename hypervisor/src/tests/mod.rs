@@ -1,10 +1,14 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
 mod events;
+mod grants;
 mod guests;
 mod interface;
 mod memory;
+mod oracles;
 mod planted;
+mod planted_grants;
+mod planted_memory;
 mod schedule;
 
 use crate::{
