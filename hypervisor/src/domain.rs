@@ -42,8 +42,10 @@ pub(crate) struct Domain {
     pub watchdogs: [u64; WATCHDOGS],
     /// Its memory map at the start.
     pub memory_map: Vec<E820Entry>,
-    /// Where it is entered.
+    /// Where it is entered by PVH.
     pub entry: u32,
+    /// Where it is entered in pv mode.
+    pub pv_entry: u64,
     /// Guest-physical address of its start info.
     pub start_info: u32,
     /// Console text since the last end of line.

@@ -6,7 +6,7 @@ use crate::{
     domains::Domains,
     machine::Machine,
     mem::{Memory, p2m::P2m},
-    options::Options,
+    options::{Mode, Options},
     oracle::{isolation::Checks, work::Watch},
     schedule::State,
 };
@@ -37,6 +37,8 @@ pub enum PagingMode {
     Flat,
     /// By four-level tables: long mode.
     Long,
+    /// Only by the physical map, which is the page table of a pv guest.
+    Direct,
     /// In a way in which hypercalls cannot be made with buffers.
     Other,
 }
@@ -52,14 +54,17 @@ pub struct GuestContext {
     pub paging: PagingMode,
 }
 
-/// How a vCPU is entered for the first time: PVH, 32-bit protected mode without paging.
+/// How a vCPU is entered for the first time: in hvm mode by PVH, 32-bit protected mode without paging; in pv mode in 64-bit
+/// code with paging on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// First instruction.
+    /// First instruction in hvm mode.
     pub eip: u32,
-    /// Guest-physical address of the start info.
+    /// First instruction in pv mode.
+    pub pv_rip: u64,
+    /// Guest-physical address of the start info: in EBX in hvm mode, in RSI in pv mode.
     pub ebx: u32,
-    /// Root of the nested page tables.
+    /// Root of the nested page tables; in pv mode, of the page tables.
     pub nested_cr3: Maddr,
     /// Address-space identifier, never 0.
     pub asid: u32,
@@ -152,8 +157,10 @@ impl Hypervisor {
         // Guests cannot tell what secrets look like, though they are the same in each run of a build.
         let seed = instrumentation.build_id().iter().fold(0, |seed, byte| mix(seed, u64::from(*byte)));
         let watch = Watch::new(options.oracles, seed);
+        let mut memory = Memory::new(machine, ram, watch);
+        memory.pv = options.mode == Mode::Pv;
         Self {
-            memory: Memory::new(machine, ram, watch),
+            memory,
             instrumentation,
             options,
             plants,
@@ -185,6 +192,11 @@ impl Hypervisor {
         self.domains.len()
     }
 
+    /// Why the first domain ended (`SHUTDOWN_*`), if it has.
+    pub fn ending(&self) -> Option<u32> {
+        self.domains.iter().next()?.shutdown
+    }
+
     /// The vCPU that ran last, if any did.
     pub const fn current(&self) -> Option<VcpuId> {
         self.current
@@ -198,10 +210,16 @@ impl Hypervisor {
         let domain = self.domain(id.domain).expect("the vCPU exists");
         Entry {
             eip: domain.entry,
+            pv_rip: domain.pv_entry,
             ebx: domain.start_info,
             nested_cr3: domain.p2m.root(),
             asid: u32::from(domain.id),
         }
+    }
+
+    /// Changes whenever a physical map does: whoever caches translations forgets them then.
+    pub const fn mapping_changes(&self) -> u64 {
+        self.memory.changes
     }
 
     /// Says what to do about an access that the nested tables refused.

@@ -19,10 +19,12 @@ mod event;
 mod grant;
 mod hypercall;
 mod hypervisor;
+mod instruction;
 pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -32,4 +34,5 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
+pub use instruction::Instruction;
 pub use options::Options;

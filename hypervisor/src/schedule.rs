@@ -6,6 +6,7 @@
 use crate::{
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
+    pv::Pv,
 };
 use coverage_hypercall::harness;
 use xen_abi::{errno::Errno, sched, shared_info};
@@ -38,6 +39,8 @@ pub(crate) struct Vcpu {
     pub poll: alloc::vec::Vec<u32>,
     /// It said that it is ready.
     pub ready: bool,
+    /// What it has in pv mode only.
+    pub pv: Pv,
 }
 
 impl Hypervisor {
@@ -131,6 +134,8 @@ impl Hypervisor {
     /// The harness hypercall.
     pub(crate) fn harness_op(&mut self, call: Call, args: [u64; 6]) -> Result<Disposition, Errno> {
         match args[0] {
+            // There is no host that would take part.
+            _ if self.options.standalone => Err(Errno::Nosys),
             harness::HARNESS_READY => Ok(self.ready(call.caller)),
             harness::HARNESS_DONE => Ok(Disposition::Done),
             harness::HARNESS_SWITCH => self.harness_switch(call.caller, args[1]),

@@ -18,6 +18,7 @@ pub(crate) mod xen_version;
 use crate::{
     hypervisor::{Disposition, GuestContext, Hypervisor, VcpuId},
     mem::guest::Call,
+    oracle::locks::Lock,
 };
 use coverage_hypercall::{coverage, harness};
 use xen_abi::{DOMID_SELF, DomId, errno::Errno, hypercall};
@@ -67,13 +68,18 @@ impl Hypervisor {
 
     fn carry_out(&mut self, call: Call, number: u64, args: [u64; 6]) -> Result<Disposition, Errno> {
         match number {
+            hypercall::SET_TRAP_TABLE => self.set_trap_table(&call, args).map(Disposition::Return),
             hypercall::MEMORY_OP => self.memory_op(call, args).map(Disposition::Return),
             hypercall::MULTICALL => self.multicall(call, args),
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
-            hypercall::GRANT_TABLE_OP => self.grant_table_op(call, args).map(Disposition::Return),
+            hypercall::GRANT_TABLE_OP => self
+                .locked(Lock::Grant(call.caller.domain), |hypervisor| hypervisor.grant_table_op(call, args))
+                .map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
-            hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
+            hypercall::EVENT_CHANNEL_OP => self
+                .locked(Lock::Event(call.caller.domain), |hypervisor| hypervisor.event_channel_op(call, args))
+                .map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),
             coverage::COVERAGE_OP => self.coverage_op(call, args).map(Disposition::Return),
             _ => Err(Errno::Nosys),

@@ -74,6 +74,8 @@ pub(crate) struct Frames {
     free_map: Vec<u64>,
     /// Frames of each node, as indices.
     nodes: [Range<usize>; NODES],
+    /// No frame of the words before this one is free.
+    lowest: usize,
 }
 
 impl Frames {
@@ -95,7 +97,7 @@ impl Frames {
         }
         let middle = table.len().next_multiple_of(2 * MAX_EXTENT as usize) / 2;
         let nodes = [0..middle.min(table.len()), middle.min(table.len())..table.len()];
-        Self { base, table, free, free_map, nodes }
+        Self { base, table, free, free_map, nodes, lowest: 0 }
     }
 
     fn index(&self, mfn: Mfn) -> Option<usize> {
@@ -159,7 +161,7 @@ impl Frames {
         }
         // One bit for each place where an extent may start.
         let places = u64::MAX / (u64::MAX >> (WORD - count));
-        self.free_map.iter().enumerate().find_map(|(index, word)| {
+        self.free_map.iter().enumerate().skip(self.lowest).find_map(|(index, word)| {
             let mut starts = *word;
             let mut len = 1;
             while len < count {
@@ -182,6 +184,10 @@ impl Memory {
             return None;
         }
         let start = self.frames.find(count as usize, align)?;
+        if count == 1 && align == 1 {
+            // It was the first free one.
+            self.frames.lowest = start / WORD;
+        }
         Some(self.take(owner, start, count))
     }
 
@@ -256,6 +262,7 @@ impl Memory {
             *frame = Frame { poisoned: true, ..Frame::new(Owner::Free, 0) };
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
+            self.frames.lowest = self.frames.lowest.min(index / WORD);
             self.machine.fill_page(mfn, POISON);
             self.work(1);
         }

@@ -24,11 +24,15 @@ pub(crate) struct Memory {
     pub touched: Vec<(DomId, Gfn)>,
     /// What oracles know of the current call.
     pub watch: Watch,
+    /// Physical maps are page tables of pv guests.
+    pub pv: bool,
+    /// How often an entry of a physical map has changed.
+    pub changes: u64,
 }
 
 impl Memory {
     /// Memory of which the frames of `ram` are free.
     pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>], watch: Watch) -> Self {
-        Self { machine, frames: Frames::new(ram), touched: Vec::new(), watch }
+        Self { machine, frames: Frames::new(ram), touched: Vec::new(), watch, pv: false, changes: 0 }
     }
 }

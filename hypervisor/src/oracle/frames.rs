@@ -47,7 +47,7 @@ impl Hypervisor {
                 return Err((CrashKind::M2pIdentity, "m2p does not lead back to where a frame is mapped"));
             }
             (Kind::Ram, Owner::Domain(_))
-            | (Kind::SharedInfo, Owner::Hypervisor)
+            | (Kind::SharedInfo | Kind::Hole, Owner::Hypervisor)
             | (Kind::Region, Owner::Region)
             | (Kind::Resource, Owner::GrantTable(_))
             | (Kind::Instrumentation, Owner::Reserved) => {}
@@ -67,8 +67,8 @@ impl Hypervisor {
             }
             _ => return Err((CrashKind::Isolation, "a frame is mapped as what it is not")),
         }
-        if mapping.kind == Kind::Instrumentation && mapping.writable {
-            return Err((CrashKind::Isolation, "instrumentation is mapped writable"));
+        if matches!(mapping.kind, Kind::Instrumentation | Kind::Hole) && mapping.writable {
+            return Err((CrashKind::Isolation, "instrumentation or a hole is mapped writable"));
         }
         Ok(())
     }

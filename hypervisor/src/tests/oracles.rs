@@ -145,9 +145,9 @@ fn a_call_that_takes_too_many_steps_is_seen() {
     world.hypervisor.memory.work(LIMIT + 1);
 }
 
-/// Steps of the costliest calls that we can think of: the bound is at least twice that.
+/// Steps of the costliest calls that we can think of: the bound is at least three times that.
 #[test]
-fn the_costliest_calls_stay_below_half_of_the_bound() {
+fn the_costliest_calls_stay_below_a_third_of_the_bound() {
     let mut world = World::new();
     let mut most = 0;
     let mut note = |world: &World, name: &str, value: i64| {
@@ -214,7 +214,7 @@ fn the_costliest_calls_stay_below_half_of_the_bound() {
     let args = [sched::POLL.into(), 0x8ff8, 0, 0, 0, 0];
     let value = multicall(&mut world, entry(hypercall::SCHED_OP, args));
     note(&world, "poll in multicall", value);
-    assert!(most > 1000 && most * 2 <= LIMIT, "{most} of {LIMIT}");
+    assert!(most > 1000 && most * 3 <= LIMIT, "{most} of {LIMIT}");
     assert_eq!(world.hypervisor.audit(), Ok(()));
 }
 

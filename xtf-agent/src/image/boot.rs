@@ -1,9 +1,12 @@
-//! PVH entry, long mode, page tables, descriptor tables.
+//! Entries, long mode, page tables, descriptor tables.
 //!
 //! The entry is called in 32-bit mode without paging, with flat segments (`docs/misc/pvh` of Xen). The first GiB is
 //! mapped to itself in 2 MiB pages and nothing else is, so that a bad pointer faults in the guest. The lowest 2 MiB
 //! are then mapped anew in 4 KiB pages: page 0 not at all, code, constants and the tables of this module read-only. A program
 //! whose pointers hit them by chance gets a fault instead of a broken agent.
+//!
+//! As a pv guest the image is entered in 64-bit code of ring 3, on page tables of the hypervisor's, and has neither tables nor
+//! descriptors of its own.
 #![expect(unsafe_code, reason = "descriptor and page tables are hardware interfaces")]
 
 use core::arch::{asm, global_asm};
@@ -22,6 +25,11 @@ global_asm!(
     ".long 4, 4, 18",
     ".asciz \"Xen\"",
     ".long pvh_entry",
+    // XEN_ELFNOTE_ENTRY (1): where to enter a pv guest.
+    ".balign 4",
+    ".long 4, 8, 1",
+    ".asciz \"Xen\"",
+    ".quad pv_entry",
     ".popsection",
     ".pushsection .text.boot, \"ax\", @progbits",
     ".code32",
@@ -60,6 +68,12 @@ global_asm!(
     "movl $agent_stack_top, %esp",
     "xorl %ebp, %ebp",
     "call agent_main",
+    "ud2",
+    "pv_entry:",
+    "cld",
+    "leaq agent_stack_top(%rip), %rsp",
+    "xorl %ebp, %ebp",
+    "call agent_pv_main",
     "ud2",
     ".popsection",
     // Tables that are complete when the image is loaded, and space for those that are not.

@@ -3,10 +3,16 @@
 //! [`call`] saves what the System V ABI preserves, remembers its stack pointer and calls. If the callee
 //! raises an exception, wherever that is and whatever it did to the registers, the handler notes it and goes on behind the
 //! call. An exception without a guarded call ends the domain.
+//!
+//! A pv guest has its exceptions from the hypervisor, on the stack where they were raised, and makes hypercalls by SYSCALL.
 #![expect(unsafe_code, reason = "recovery from exceptions is done in assembly")]
 
 use core::arch::global_asm;
 
+use xen_abi::{
+    hypercall,
+    pv::{CODE_SELECTOR, TrapInfo},
+};
 use xtf_agent::Exception;
 
 use crate::{Global, runtime};
@@ -97,6 +103,35 @@ global_asm!(
     "and rsp, -16",
     "call agent_fatal",
     "ud2",
+    // The same for a pv guest. Behind RCX and R11 the frame is the processor's; CR2 is read for us.
+    ".balign 16",
+    ".globl agent_pv_vectors",
+    "agent_pv_vectors:",
+    ".set vector, 0",
+    ".rept 32",
+    ".balign 16",
+    "pop rcx",
+    "pop r11",
+    ".if (0x60227d00 >> vector) & 1",
+    ".else",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp agent_pv_exception",
+    ".set vector, vector + 1",
+    ".endr",
+    ".balign 16",
+    "agent_pv_exception:",
+    "cld",
+    "pop qword ptr [agent_fault]",
+    "pop qword ptr [agent_fault + 8]",
+    "pop qword ptr [agent_fault + 16]",
+    "mov rax, cr2",
+    "mov [agent_fault + 24], rax",
+    "cmp qword ptr [agent_guard], 0",
+    "je 4b",
+    "mov rsp, [agent_guard]",
+    "jmp agent_recovered",
     // The operations.
     ".globl agent_op_read",
     "agent_op_read:",
@@ -157,6 +192,20 @@ global_asm!(
     "agent_vmcall:",
     "vmcall",
     "ret",
+    ".globl agent_syscall",
+    "agent_syscall:",
+    "syscall",
+    "ret",
+    // Xen's prefix for CPUID (`XEN_CPUID` of `public/arch-x86/xen.h`): without it a pv guest asks the machine.
+    ".globl agent_pv_cpuid",
+    "agent_pv_cpuid:",
+    "mov eax, edi",
+    "mov ecx, esi",
+    ".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e",
+    "cpuid",
+    "shl rbx, 32",
+    "or rax, rbx",
+    "ret",
     ".popsection",
 );
 
@@ -170,12 +219,39 @@ static FAULT: Global<[u64; 4]> = Global::new([0; 4]);
 
 unsafe extern "C" {
     fn agent_guarded(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
+    fn agent_syscall();
     static agent_vectors: u8;
+    static agent_pv_vectors: u8;
 }
 
 /// Where the handler of a vector begins.
 pub(crate) fn vector_address(vector: usize) -> u64 {
     ((&raw const agent_vectors).addr() + vector * VECTOR_STRIDE) as u64
+}
+
+/// Tells the hypervisor of a pv guest where its exceptions go.
+pub(crate) fn set_up_pv_handlers() -> Result<i64, Exception> {
+    static TABLE: Global<[TrapInfo; VECTORS + 1]> =
+        Global::new([TrapInfo { vector: 0, flags: 0, cs: 0, reserved: 0, address: 0 }; VECTORS + 1]);
+    let first = (&raw const agent_pv_vectors).addr();
+    for n in 0..VECTORS {
+        let address = (first + n * VECTOR_STRIDE) as u64;
+        // Breakpoints may come from any code (INT3).
+        let flags = if n == 3 { 3 } else { 0 };
+        let info = TrapInfo { vector: n as u8, flags, cs: CODE_SELECTOR, reserved: 0, address };
+        // SAFETY: runs once, nobody else refers to the table, and `n` is below its length.
+        unsafe { (*TABLE.get())[n] = info };
+    }
+    let table = TABLE.get().expose_provenance() as u64;
+    pv_hypercall(hypercall::SET_TRAP_TABLE, &[table, 0, 0, 0, 0, 0])
+}
+
+/// A hypercall of a pv guest.
+///
+/// # Errors
+/// The exception that it raised.
+pub(crate) fn pv_hypercall(number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
+    call(agent_syscall as *const () as u64, number, args)
 }
 
 /// Calls the code at `target` with the number in rax and the arguments in rdi rsi rdx r10 r8 r9.

@@ -1,8 +1,8 @@
-//! The agent's image: the library's logic on a bare PVH guest.
+//! The agent's image: the library's logic on a bare guest, PVH or pv.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`boot`] | PVH entry, long mode, page tables, descriptor tables |
+//! | [`boot`] | entries, long mode, page tables, descriptor tables |
 //! | [`guard`] | calls that may raise an exception, and the handlers that bring them home |
 //! | [`platform`] | memory, hypercalls and operations for the library |
 //! | [`runtime`] | what the compiler and a panic need |
@@ -40,13 +40,31 @@ impl<T> Global<T> {
 static AGENT: Global<Agent> = Global::new(Agent::new(None, 0));
 
 /// Called by [`boot`] once, on the agent's stack, in long mode.
-#[expect(unsafe_code, reason = "the assembly refers to it by name, and the agent is too large for the stack")]
+#[expect(unsafe_code, reason = "the assembly refers to it by name")]
 #[unsafe(no_mangle)]
 extern "C" fn agent_main() -> ! {
     boot::set_up_tables();
     let Some(xen) = platform::detect() else { runtime::die_silently() };
     boot::protect();
-    // SAFETY: agent_main runs once, and nothing else refers to AGENT.
+    work(&xen)
+}
+
+/// Called by [`boot`] once, on the agent's stack, in a pv guest.
+#[expect(unsafe_code, reason = "the assembly refers to it by name")]
+#[unsafe(no_mangle)]
+extern "C" fn agent_pv_main() -> ! {
+    platform::set_pv();
+    if guard::set_up_pv_handlers() != Ok(0) {
+        runtime::die_silently();
+    }
+    let Some(xen) = platform::detect_pv() else { runtime::die_silently() };
+    work(&xen)
+}
+
+/// Serves programs.
+#[expect(unsafe_code, reason = "the agent is too large for the stack")]
+fn work(xen: &platform::Xen) -> ! {
+    // SAFETY: one of the entries runs, once, and nothing else refers to AGENT.
     let agent = unsafe { &mut *AGENT.get() };
     agent.identify(xen.domain, xen.vcpu);
     match agent.run(&mut platform::Machine::new()) {
