@@ -15,9 +15,11 @@ use crate::{
         p2m::{Kind, Mapping, P2m},
     },
     options::Mode,
+    oracle::isolation::hide_secret,
     platform::Platform,
     pv,
-    schedule::{State, Vcpu},
+    start::StartState,
+    vcpu::Vcpu,
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
@@ -41,7 +43,7 @@ pub enum BuildError {
     Encoding,
     /// The configuration.
     Config(ConfigError),
-    /// The guest's image is no little-endian 64-bit ELF file, or damaged.
+    /// The guest's image is no little-endian ELF file, or damaged.
     Elf,
     /// The guest's image has no PVH entry note.
     NoEntry,
@@ -62,11 +64,11 @@ impl fmt::Display for BuildError {
             Self::Bundle(error) => error.fmt(f),
             Self::Encoding => f.write_str("domains.conf is not UTF-8"),
             Self::Config(error) => error.fmt(f),
-            Self::Elf => f.write_str("agent.elf is no valid 64-bit ELF file"),
-            Self::NoEntry => f.write_str("agent.elf has no PVH entry note (Xen, type 18)"),
-            Self::NoPvEntry => f.write_str("agent.elf has no pv entry note (Xen, type 1)"),
+            Self::NoPvEntry => f.write_str("the guest's image has no pv entry note (Xen, type 1)"),
+            Self::Elf => f.write_str("the guest's image is no valid little-endian ELF file"),
+            Self::NoEntry => f.write_str("the guest's image has no PVH entry note (Xen, type 18)"),
             Self::DoesNotFit { at } => {
-                write!(f, "agent.elf: the part at {:#x} does not fit into the domain's memory", at.0)
+                write!(f, "the guest's image: the part at {:#x} does not fit into the domain's memory", at.0)
             }
             Self::OutOfMemory => f.write_str("the machine has too little memory for these domains"),
         }
@@ -100,9 +102,6 @@ impl<'a> Image<'a> {
     fn parse(file: &'a [u8]) -> Result<Self, BuildError> {
         let bad = |_| BuildError::Elf;
         let parsed = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(bad)?;
-        if parsed.ehdr.class != elf::file::Class::ELF64 {
-            return Err(BuildError::Elf);
-        }
         let mut image = Self { entry: 0, pv_entry: 0, segments: Vec::new() };
         for header in parsed.segments().ok_or(BuildError::Elf)? {
             match header.p_type {
@@ -209,12 +208,18 @@ impl Hypervisor {
         let memory = &mut self.memory;
         let full = || BuildError::OutOfMemory;
         let mut p2m = P2m::new(memory, id).ok_or_else(full)?;
+        p2m.make_room(wanted.pages());
         let shared_info = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
         for gfn in 0..wanted.pages() {
             let mfn = memory.allocate(Owner::Domain(id)).ok_or_else(full)?;
             p2m.set(memory, Gfn(gfn), Mapping::ram(mfn)).map_err(|_| BuildError::OutOfMemory)?;
             memory.set_gfn(mfn, Some(Gfn(gfn)));
+            // Nothing looks at what building touches, and the log of a large domain would fill the heap.
+            memory.touched.clear();
         }
+        // The guest's image and its start info may lie over it; then there is less to be found.
+        let secret = p2m.lookup(memory, Gfn(wanted.pages().saturating_sub(2))).ok_or_else(full)?.mfn;
+        hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
             if !place.domains.contains(&wanted.name) {
@@ -227,6 +232,14 @@ impl Hypervisor {
             }
             memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
+        if !wanted.holes.is_empty() {
+            let ones = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
+            memory.machine.fill_page(ones, 0xff);
+            for hole in &wanted.holes {
+                let mapping = Mapping { mfn: ones, kind: Kind::Hole, writable: false };
+                p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
+            }
+        }
         for segment in &image.segments {
             load(memory, &p2m, segment.at, segment.data)?;
         }
@@ -234,13 +247,15 @@ impl Hypervisor {
             protect(memory, &mut p2m, &image.segments)?;
         }
         let start_info = wanted.last_page().address();
-        let start = if memory.pv {
-            pv::start_info_page(wanted)
+        let (page, start) = if memory.pv {
+            let page = pv::start_info_page(wanted);
+            (page, StartState::pv(image.pv_entry, 0, start_info.0))
         } else {
-            start_info_page(start_info, &memory_map, wanted)
+            let page = start_info_page(start_info, &memory_map, wanted);
+            (page, StartState::pvh(image.entry, start_info.0 as u32))
         };
-        load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu::new(if n == 0 { State::Runnable } else { State::Down }));
+        load(memory, &p2m, start_info, &page)?;
+        let vcpus = (0..wanted.vcpus).map(|n| if n == 0 { Vcpu::first(start) } else { Vcpu::other() });
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -255,15 +270,22 @@ impl Hypervisor {
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
+            secret,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
             memory_map,
-            entry: image.entry,
-            pv_entry: image.pv_entry,
-            start_info: start_info.0 as u32,
             console: Vec::new(),
         })
+    }
+}
+
+/// What the start info says of a domain's rights.
+pub(crate) const fn start_flags(wanted: &DomainConfig) -> u32 {
+    match (wanted.privileged, wanted.initial) {
+        (true, _) => SIF_PRIVILEGED | SIF_INITDOMAIN,
+        (false, true) => SIF_INITDOMAIN,
+        (false, false) => 0,
     }
 }
 
@@ -275,7 +297,7 @@ fn start_info_page(at: Gpa, map: &[E820Entry], wanted: &DomainConfig) -> Vec<u8>
     let start = StartInfo {
         magic: MAGIC,
         version: VERSION,
-        flags: if wanted.privileged { SIF_PRIVILEGED | SIF_INITDOMAIN } else { 0 },
+        flags: start_flags(wanted),
         cmdline_paddr: text_at,
         memmap_paddr: map_at,
         memmap_entries: map.len() as u32,

@@ -3,8 +3,11 @@
 //! [`Hypervisor::relinquish`] is one sequence of steps, one per family. Each takes what it needs from the call's credit and
 //! can be called again: it goes on with what is still there. A domain in between is *dying*; its vCPUs are dead.
 
-use crate::{address::Gfn, hypervisor::Hypervisor, mem::p2m::Kind, schedule::State};
+use crate::{address::Mfn, hypervisor::Hypervisor, mem::p2m::Kind};
 use xen_abi::{DomId, errno::Errno, sched};
+
+/// Work that looking through a table of 512 entries is.
+const TABLE: u64 = 4;
 
 impl Hypervisor {
     /// Destroys a domain, as far as the credit of the call goes.
@@ -16,9 +19,6 @@ impl Hypervisor {
         domain.control.dying = true;
         domain.watchdogs.fill(0);
         self.shut_down(id, sched::SHUTDOWN_POWEROFF);
-        for vcpu in self.domain_mut(id).into_iter().flat_map(|domain| &mut domain.vcpus) {
-            vcpu.state = State::Dead;
-        }
         self.relinquish(id)?;
         self.domains.remove(id);
         self.gone.push(id);
@@ -37,7 +37,12 @@ impl Hypervisor {
 
     /// One unit of work.
     fn charge(&mut self) -> Result<(), Errno> {
-        self.credit = self.credit.checked_sub(1).ok_or(Errno::Again)?;
+        self.charge_for(1)
+    }
+
+    /// So much work.
+    fn charge_for(&mut self, units: u64) -> Result<(), Errno> {
+        self.credit = self.credit.checked_sub(units).ok_or(Errno::Again)?;
         Ok(())
     }
 
@@ -54,22 +59,30 @@ impl Hypervisor {
 
     /// Empties its physmap: its own memory becomes free, the rest loses a reference.
     fn relinquish_map(&mut self, id: DomId) -> Result<(), Errno> {
-        while let Some(first) = self.domain(id).and_then(|domain| domain.p2m.first_table()) {
-            self.charge()?;
-            for gfn in (first.0..=first.0 | 511).map(Gfn) {
-                let Some(mapping) = self.lookup(id, gfn) else { continue };
+        loop {
+            self.charge_for(TABLE)?;
+            let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
+            let Some(mapped) = p2m.first_table(memory) else { return Ok(()) };
+            for (gfn, mapping) in mapped {
                 self.charge()?;
                 let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
                 p2m.clear(memory, gfn);
                 self.displace(mapping, gfn);
                 if mapping.kind == Kind::Ram {
-                    self.memory.orphan(mapping.mfn);
+                    self.orphan(id, mapping.mfn);
                 }
             }
             let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
             p2m.free_first_table(memory);
         }
-        Ok(())
+    }
+
+    /// The owner of a frame goes. The frame is free, or belongs to whoever else has it mapped.
+    fn orphan(&mut self, id: DomId, mfn: Mfn) {
+        self.memory.orphan(mfn);
+        if let Some(domain) = self.domain_mut(id) {
+            domain.pages = domain.pages.saturating_sub(1);
+        }
     }
 
     /// Frees its memory that is mapped nowhere, and leaves to others what they have mapped.
@@ -77,10 +90,7 @@ impl Hypervisor {
         let left = self.memory.frames.owned_by(id, self.credit as usize + 1);
         for mfn in left {
             self.charge()?;
-            self.memory.orphan(mfn);
-        }
-        if let Some(domain) = self.domain_mut(id) {
-            domain.pages = 0;
+            self.orphan(id, mfn);
         }
         Ok(())
     }

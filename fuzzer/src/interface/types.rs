@@ -54,7 +54,7 @@ pub enum Kind {
     Peer,
     /// A domain that the control domain acts on: a created one, or one of those that issue calls.
     Target,
-    /// A virtual CPU.
+    /// A virtual CPU, usually one that runs an agent.
     Vcpu,
     /// A port of the caller.
     Port,

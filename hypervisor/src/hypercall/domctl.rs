@@ -17,7 +17,7 @@ use crate::{
         p2m::{GFN_LIMIT, P2m},
     },
     platform::Platform,
-    schedule::{State, Vcpu},
+    vcpu::{State, Vcpu},
 };
 use alloc::{format, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
@@ -161,16 +161,15 @@ impl Hypervisor {
             shared_info,
             may_cover: false,
             coverage: DomainCoverage::new(),
+            secret: shared_info,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
             memory_map: Vec::new(),
-            entry: 0,
-            pv_entry: 0,
-            start_info: 0,
             console: Vec::new(),
         };
         self.domains.insert(domain);
+        self.checks.involve(id);
         Ok(id)
     }
 
@@ -204,7 +203,8 @@ impl Hypervisor {
         }
         domain.watchdogs.fill(0);
         for vcpu in domain.vcpus.iter_mut().filter(|vcpu| vcpu.state == State::Dead) {
-            vcpu.state = State::Parked;
+            // One that is down stays so, and begins anew if it is brought up.
+            vcpu.state = if vcpu.down { State::Runnable } else { State::Parked };
         }
         Ok(())
     }
@@ -221,9 +221,9 @@ impl Hypervisor {
     pub(crate) fn domain_info(&self, id: DomId) -> abi::GetDomainInfo {
         let Some(domain) = self.domain(id) else { return abi::GetDomainInfo::new_zeroed() };
         let control = &domain.control;
-        let up = domain.vcpus.iter().filter(|vcpu| is_online(vcpu.state)).count() as u32;
+        let up = domain.vcpus.iter().filter(|vcpu| is_online(vcpu)).count() as u32;
         let mut flags = abi::DOMINF_HVM_GUEST | abi::DOMINF_HAP;
-        if up > 0 && !domain.vcpus.iter().any(|vcpu| is_ready(vcpu.state)) {
+        if up > 0 && !domain.vcpus.iter().any(Vcpu::can_run) {
             flags |= abi::DOMINF_BLOCKED;
         }
         for (holds, flag) in [
@@ -264,8 +264,8 @@ impl Hypervisor {
         let this = VcpuId { domain: id, vcpu: asked.vcpu as u8 };
         Ok(abi::GetVcpuInfo {
             vcpu: asked.vcpu,
-            online: is_online(vcpu.state).into(),
-            blocked: matches!(vcpu.state, State::Blocked | State::Polling).into(),
+            online: is_online(vcpu).into(),
+            blocked: vcpu.is_waiting().into(),
             running: (self.current == Some(this)).into(),
             ..Default::default()
         })
@@ -281,7 +281,7 @@ impl Hypervisor {
             return Err(Errno::Nomem);
         }
         while domain.vcpus.len() < wanted.max as usize {
-            domain.vcpus.push(Vcpu::new(State::Down));
+            domain.vcpus.push(Vcpu::other());
         }
         Ok(())
     }
@@ -302,14 +302,9 @@ impl Hypervisor {
     }
 }
 
-/// A vCPU that was started and has not ended.
-const fn is_online(state: State) -> bool {
-    !matches!(state, State::Down | State::Dead)
-}
-
-/// A vCPU that runs or would like to.
-const fn is_ready(state: State) -> bool {
-    matches!(state, State::Runnable | State::Parked)
+/// A vCPU that is up and has not ended.
+fn is_online(vcpu: &Vcpu) -> bool {
+    !vcpu.down && vcpu.state != State::Dead
 }
 
 /// Whether there can be such a domain (`sanitise_domain_config` of Xen).

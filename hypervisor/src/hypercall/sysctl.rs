@@ -51,7 +51,7 @@ impl Hypervisor {
                 | abi::PHYSCAP_GNTTAB_V1
                 | abi::PHYSCAP_GNTTAB_V2,
             total_pages: frames.total(),
-            free_pages: frames.count_free(),
+            free_pages: frames.free(),
             max_mfn: frames.highest().0,
             ..Default::default()
         }

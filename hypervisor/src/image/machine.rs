@@ -63,6 +63,10 @@ impl Machine for RealMachine {
         console::write(text);
     }
 
+    fn guest_console(&mut self, text: &[u8]) {
+        console::write_guest(text);
+    }
+
     fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn> {
         match what {
             Mapped::Counters => frame(coverage_rt::counters(), page),
@@ -76,7 +80,7 @@ impl Machine for RealMachine {
         }
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         crash::report(kind, &message)
     }
 }
