@@ -28,6 +28,7 @@ use elf::{ElfBytes, abi, endian::LittleEndian, note::Note};
 use xen_abi::{
     DomId, elfnote,
     memory::{E820_RAM, E820_RESERVED, E820Entry},
+    shared_info::SHARED_INFO_GPA,
     start_info::{
         MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo, VERSION,
     },
@@ -185,14 +186,25 @@ impl Hypervisor {
         for region in &config.shared {
             let pages = region.size / PAGE_SIZE;
             let first = self.memory.allocate_row(Owner::Region, pages, 1).ok_or(BuildError::OutOfMemory)?;
-            self.regions.push(Region { name: region.name.clone(), first, len: region.size });
+            self.regions.push(Region {
+                name: region.name.clone(),
+                first,
+                len: region.size,
+                owner: None,
+                held: 0,
+            });
         }
         let mut next: DomId = 1;
         for domain in &config.domains {
             let id = if domain.privileged { 0 } else { next };
             next += DomId::from(!domain.privileged);
-            let domain = self.build_domain(id, domain, &config, &image)?;
-            self.domains.insert(domain);
+            let built = self.build_domain(id, domain, &config, &image)?;
+            self.domains.insert(built);
+            for (region, place) in self.regions.iter_mut().zip(&config.shared) {
+                if place.owner.as_ref().is_some_and(|owner| owner.domain == domain.name) {
+                    (region.owner, region.held) = (Some(id), region.len / PAGE_SIZE);
+                }
+            }
         }
         self.memory.touched.clear();
         Ok(())
@@ -222,16 +234,24 @@ impl Hypervisor {
         hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
-            if !place.domains.contains(&wanted.name) {
-                continue;
+            for share in place.shares().filter(|share| share.domain == wanted.name) {
+                let first = region.first.0 + share.offset / PAGE_SIZE;
+                for page in 0..share.size / PAGE_SIZE {
+                    let mapping =
+                        Mapping { mfn: Mfn(first + page), kind: Kind::Region, writable: share.writable };
+                    let gfn = Gfn(share.gpa.frame().0 + page);
+                    p2m.set(memory, gfn, mapping).map_err(|_| BuildError::OutOfMemory)?;
+                    p2m.set_cache(memory, gfn, share.cache);
+                }
+                memory_map.push(E820Entry { addr: share.gpa.0, size: share.size, kind: E820_RESERVED });
             }
-            for page in 0..region.len / PAGE_SIZE {
-                let mapping = Mapping { mfn: Mfn(region.first.0 + page), kind: Kind::Region, writable: true };
-                let gfn = Gfn(place.gpa.frame().0 + page);
-                p2m.set(memory, gfn, mapping).map_err(|_| BuildError::OutOfMemory)?;
-            }
-            memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
+        // The shared-info page waits outside of the domain's RAM: who maps it elsewhere, or not at all, makes no hole.
+        let info = Mapping { mfn: shared_info, kind: Kind::SharedInfo, writable: true };
+        let place = Gpa(SHARED_INFO_GPA).frame();
+        p2m.set(memory, place, info).map_err(|_| BuildError::OutOfMemory)?;
+        memory.set_gfn(shared_info, Some(place));
+        memory_map.push(E820Entry { addr: SHARED_INFO_GPA, size: PAGE_SIZE, kind: E820_RESERVED });
         if !wanted.holes.is_empty() {
             let ones = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
             memory.machine.fill_page(ones, 0xff);

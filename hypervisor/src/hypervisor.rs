@@ -118,6 +118,10 @@ pub(crate) struct Region {
     pub first: Mfn,
     /// Its size in bytes.
     pub len: u64,
+    /// The domain that it belongs to; none where the hypervisor keeps it.
+    pub owner: Option<DomId>,
+    /// Pages, counted from the first, to which the owner has a reference.
+    pub held: u64,
 }
 
 /// All state of the hypervisor.

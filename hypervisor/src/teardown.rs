@@ -31,6 +31,7 @@ impl Hypervisor {
         self.release_grants(id);
         self.relinquish_map(id)?;
         self.relinquish_memory(id)?;
+        self.relinquish_regions(id)?;
         self.relinquish_tables(id);
         Ok(())
     }
@@ -91,6 +92,25 @@ impl Hypervisor {
         for mfn in left {
             self.charge()?;
             self.orphan(id, mfn);
+        }
+        Ok(())
+    }
+
+    /// Gives up the shared regions that it owns. Borrowers keep the pages that they see.
+    fn relinquish_regions(&mut self, id: DomId) -> Result<(), Errno> {
+        for index in 0..self.regions.len() {
+            while let Some(region) = self.regions.get(index)
+                && region.owner == Some(id)
+                && let Some(last) = region.held.checked_sub(1)
+            {
+                let mfn = Mfn(region.first.0 + last);
+                self.charge()?;
+                self.memory.orphan(mfn);
+                self.regions[index].held = last;
+            }
+            if self.regions[index].owner == Some(id) {
+                self.regions[index].owner = None;
+            }
         }
         Ok(())
     }

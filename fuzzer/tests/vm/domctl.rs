@@ -26,7 +26,7 @@ fn domains_come_and_go() {
     check(
         &mut vm,
         &[
-            (CREATE.into(), "= 0; arg.domain = d3*"),
+            (CREATE.into(), "= 0; arg.domain = 3"),
             ("d0 domctl.max_vcpus(&{domain: r0.domain, max: 1})".into(), "= 0"),
             (populate.into(), "= 0"),
             ("d0 domctl.max_mem(&{domain: r0.domain, max_memkb: 1024})".into(), "= 0"),
@@ -143,7 +143,7 @@ fn the_domains_of_the_program_can_be_destroyed() {
                 (format!("{left} xen_version.version()"), "= 0x40011"),
                 (
                     CREATE.replace("r0 = ", ""),
-                    if gone == "d1" { "= 0; arg.domain = d1*" } else { "= 0; arg.domain = d2*" },
+                    if gone == "d1" { "= 0; arg.domain = 1" } else { "= 0; arg.domain = 2" },
                 ),
                 (format!("{gone} xen_version.version()"), SKIPPED),
             ],

@@ -149,7 +149,10 @@ impl Hypervisor {
             self.give_back(id, previous.mfn);
         }
         let place = old.map_or(gfn.0, |old| old.0);
-        let place = self.plants.old_place(place, gfn.0);
+        let place = match mapping.kind {
+            Kind::Ram => self.plants.old_place(place, gfn.0),
+            _ => place,
+        };
         if place != gfn.0 {
             let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
             if let Some(left) = p2m.clear(memory, Gfn(place)) {

@@ -5,7 +5,10 @@
 //! the hypervisor's own tables, for supervisors only. Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
 
 use super::{Memory, frames::Owner};
-use crate::address::{Gfn, Maddr, Mfn};
+use crate::{
+    address::{Gfn, Maddr, Mfn},
+    config::Cache,
+};
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::mem;
 use xen_abi::{DomId, errno::Errno};
@@ -13,6 +16,10 @@ use xen_abi::{DomId, errno::Errno};
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// PWT and PCD: which entry of the page attribute table holds, of the first four, as they are after reset (AMD manual volume
+/// 2, section 7.8.2).
+const WRITE_THROUGH: u64 = 1 << 3;
+const CACHE_DISABLE: u64 = 1 << 4;
 /// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
 /// alike. Bit 52 is left to software.
 const HIDDEN: u64 = 1 << 52;
@@ -215,6 +222,28 @@ impl P2m {
         memory.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// Says how accesses to a mapped frame are cached. It holds until something else is mapped there.
+    pub(crate) fn set_cache(&mut self, memory: &mut Memory, gfn: Gfn, cache: Cache) {
+        let bits = match cache {
+            Cache::WriteBack => 0,
+            Cache::WriteThrough => WRITE_THROUGH,
+            Cache::Uncached => CACHE_DISABLE,
+            Cache::StrongUncached => CACHE_DISABLE | WRITE_THROUGH,
+        };
+        if let Some(leaf) = self.leaves.get(&(gfn.0 >> 9)) {
+            let at = Self::entry(*leaf, gfn);
+            let entry = memory.machine.read_u64(at) & !(CACHE_DISABLE | WRITE_THROUGH);
+            memory.machine.write_u64(at, entry | bits);
+        }
+    }
+
+    /// The bits of an entry that say how accesses are cached.
+    #[cfg(test)]
+    pub(crate) fn cache_bits(&self, memory: &Memory, gfn: Gfn) -> u64 {
+        let leaf = self.leaves[&(gfn.0 >> 9)];
+        memory.machine.read_u64(Self::entry(leaf, gfn)) & (CACHE_DISABLE | WRITE_THROUGH)
     }
 
     /// Lets a mapped frame be writable or not.

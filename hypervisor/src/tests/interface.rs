@@ -14,7 +14,7 @@ fn domains_are_built_as_configured() {
     assert_ne!(entry.nested_cr3, world.hypervisor.entry(D2).nested_cr3);
     assert_eq!(world.peek::<[u8; 8]>(D2, 0x1000), *b"segment!");
     let start: start_info::StartInfo = world.peek(D1, entry.start.rbx);
-    assert_eq!((start.magic, start.version, start.memmap_entries), (start_info::MAGIC, 1, 2));
+    assert_eq!((start.magic, start.version, start.memmap_entries), (start_info::MAGIC, 1, 3));
     let channel: start_info::MemmapEntry = world.peek(D1, start.memmap_paddr + 24);
     assert_eq!((channel.addr, channel.size, channel.kind), (0x1000_0000, 0x4000, 2));
     assert_eq!(world.peek::<[u8; 6]>(D1, start.cmdline_paddr), *b"first\0");

@@ -1,5 +1,6 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
+mod device_model;
 mod domctl;
 mod events;
 mod grants;
@@ -10,6 +11,7 @@ mod oracles;
 mod planted;
 mod planted_grants;
 mod planted_memory;
+mod regions;
 mod schedule;
 
 use crate::{
