@@ -55,8 +55,8 @@ impl Hypervisor {
             | (Kind::Instrumentation, Owner::Reserved) => {}
             _ => self.violation(CrashKind::Isolation, "a frame is mapped as what it is not"),
         }
-        if matches!(mapping.kind, Kind::Instrumentation | Kind::Hole) && mapping.writable {
-            self.violation(CrashKind::Isolation, "instrumentation or a hole is mapped writable");
+        if mapping.kind == Kind::Instrumentation && mapping.writable {
+            self.violation(CrashKind::Isolation, "instrumentation is mapped writable");
         }
     }
 

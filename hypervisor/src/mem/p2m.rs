@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
-    /// A page that reads as all ones: no device is there.
+    /// A page of ones that stands for a device which is not there. What a guest writes to it stays.
     Hole = 4,
 }
 
