@@ -67,8 +67,8 @@ impl Hypervisor {
             }
             _ => return Err((CrashKind::Isolation, "a frame is mapped as what it is not")),
         }
-        if matches!(mapping.kind, Kind::Instrumentation | Kind::Hole) && mapping.writable {
-            return Err((CrashKind::Isolation, "instrumentation or a hole is mapped writable"));
+        if mapping.kind == Kind::Instrumentation && mapping.writable {
+            return Err((CrashKind::Isolation, "instrumentation is mapped writable"));
         }
         Ok(())
     }
