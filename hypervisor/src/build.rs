@@ -15,8 +15,9 @@ use crate::{
     },
     options::Mode,
     oracle::isolation::hide_secret,
-    pv::{self, Pv},
-    schedule::{State, Vcpu},
+    pv,
+    start::StartState,
+    vcpu::Vcpu,
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
@@ -239,19 +240,15 @@ impl Hypervisor {
             protect(memory, &mut p2m, &image.segments)?;
         }
         let start_info = wanted.last_page().address();
-        let start = if memory.pv {
-            pv::start_info_page(wanted.pages(), &wanted.cmdline)
+        let (page, start) = if memory.pv {
+            let page = pv::start_info_page(wanted.pages(), &wanted.cmdline);
+            (page, StartState::pv(image.pv_entry, 0, start_info.0))
         } else {
-            start_info_page(start_info, &memory_map, wanted)
+            let page = start_info_page(start_info, &memory_map, wanted);
+            (page, StartState::pvh(image.entry, start_info.0 as u32))
         };
-        load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
-            state: if n == 0 { State::Runnable } else { State::Down },
-            resume: None,
-            poll: Vec::new(),
-            ready: false,
-            pv: Pv::new(),
-        });
+        load(memory, &p2m, start_info, &page)?;
+        let vcpus = (0..wanted.vcpus).map(|n| if n == 0 { Vcpu::first(start) } else { Vcpu::other() });
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -269,9 +266,6 @@ impl Hypervisor {
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
             memory_map,
-            entry: image.entry,
-            pv_entry: image.pv_entry,
-            start_info: start_info.0 as u32,
             console: Vec::new(),
         })
     }

@@ -8,7 +8,8 @@ use crate::{
     mem::{Memory, p2m::P2m},
     options::{Mode, Options},
     oracle::{isolation::Checks, work::Watch},
-    schedule::State,
+    start::StartState,
+    vcpu::State,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::ops::Range;
@@ -54,16 +55,13 @@ pub struct GuestContext {
     pub paging: PagingMode,
 }
 
-/// How a vCPU is entered for the first time: in hvm mode by PVH, 32-bit protected mode without paging; in pv mode in 64-bit
-/// code with paging on.
+/// How a vCPU is entered for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// First instruction in hvm mode.
-    pub eip: u32,
-    /// First instruction in pv mode.
-    pub pv_rip: u64,
-    /// Guest-physical address of the start info: in EBX in hvm mode, in RSI in pv mode.
-    pub ebx: u32,
+    /// What its processor holds.
+    pub start: StartState,
+    /// Bases of FS, GS and the GS behind SWAPGS; in pv mode only.
+    pub bases: [u64; 3],
     /// Root of the nested page tables; in pv mode, of the page tables.
     pub nested_cr3: Maddr,
     /// Address-space identifier, never 0.
@@ -131,6 +129,8 @@ pub struct Hypervisor {
     pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
+    /// How the addresses of the current vCPU were translated at its last call.
+    pub(crate) context: GuestContext,
     /// All domains have been ready once.
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
@@ -167,6 +167,7 @@ impl Hypervisor {
             domains: Domains::new(),
             regions: Vec::new(),
             current: None,
+            context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             started: false,
             time: 0,
             depth: 0,
@@ -205,13 +206,13 @@ impl Hypervisor {
     /// How a vCPU is entered for the first time.
     ///
     /// # Panics
-    /// If there is no such vCPU: the image passes on what [`Self::vcpu_to_run`] said.
+    /// If there is no such vCPU, or nobody has initialised it: the image passes on what [`Self::vcpu_to_run`] said.
     pub fn entry(&self, id: VcpuId) -> Entry {
         let domain = self.domain(id.domain).expect("the vCPU exists");
+        let start = self.vcpu(id).and_then(|vcpu| vcpu.start);
         Entry {
-            eip: domain.entry,
-            pv_rip: domain.pv_entry,
-            ebx: domain.start_info,
+            start: start.expect("the vCPU was initialised before it was up"),
+            bases: self.vcpu(id).map_or([0; 3], |vcpu| vcpu.pv.bases),
             nested_cr3: domain.p2m.root(),
             asid: u32::from(domain.id),
         }
@@ -275,6 +276,16 @@ impl Hypervisor {
         };
         let (from, next) = (recording(self, self.current), recording(self, Some(to)));
         coverage::switch(from, next, &mut *self.instrumentation);
-        self.current = Some(to);
+        let (from, context) = (self.current.replace(to), self.context);
+        if let Some(from) = from
+            && let Some(vcpu) = self.vcpu_mut(from)
+        {
+            vcpu.context = context;
+            self.note_runstate(from);
+        }
+        if let Some(vcpu) = self.vcpu(to) {
+            self.context = vcpu.context;
+        }
+        self.note_runstate(to);
     }
 }

@@ -19,7 +19,9 @@ pub mod pv;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;
+pub mod vcpu;
 pub mod version;
+pub mod vm_assist;
 
 /// Identifies a domain on the wire (`domid_t`).
 pub type DomId = u16;

@@ -13,6 +13,7 @@ pub(crate) mod multicall;
 pub(crate) mod physmap;
 mod reservation;
 pub(crate) mod sched_op;
+pub(crate) mod vcpu_op;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -41,13 +42,14 @@ impl Hypervisor {
         self.time = self.time.saturating_add(CALL_TIME);
         self.before_call(caller);
         self.credit = CREDIT;
+        self.context = *context;
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
         self.expire_watchdogs();
         self.after_call(caller, disposition);
         match disposition {
-            Disposition::Return(_) if self.state(caller) == Some(crate::schedule::State::Dead) => {
+            Disposition::Return(_) if self.state(caller) == Some(crate::vcpu::State::Dead) => {
                 Disposition::Reschedule
             }
             other => other,
@@ -77,6 +79,7 @@ impl Hypervisor {
                 .locked(Lock::Grant(call.caller.domain), |hypervisor| hypervisor.grant_table_op(call, args))
                 .map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::VCPU_OP => self.vcpu_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self
                 .locked(Lock::Event(call.caller.domain), |hypervisor| hypervisor.event_channel_op(call, args))
                 .map(Disposition::Return),

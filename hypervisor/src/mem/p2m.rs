@@ -15,7 +15,9 @@ const USER: u64 = 1 << 2;
 /// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
 /// alike. Bit 52 is left to software.
 const HIDDEN: u64 = 1 << 52;
-const KIND_SHIFT: u32 = 9;
+/// Bits 53 to 56 are left to software, too.
+const KIND_SHIFT: u32 = 53;
+const KIND_MASK: u64 = 0xf;
 /// Of an entry that is not present: something was mapped there.
 const REMOVED: u64 = 1 << 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -73,7 +75,7 @@ impl Mapping {
         if entry & (PRESENT | HIDDEN) == 0 {
             return None;
         }
-        let kind = match entry >> KIND_SHIFT & 7 {
+        let kind = match entry >> KIND_SHIFT & KIND_MASK {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
