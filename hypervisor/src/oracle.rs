@@ -82,7 +82,9 @@ impl Hypervisor {
         let Some(mapping) = self.lookup(domain, gfn) else { return };
         let Owner::Domain(owner) = self.memory.frames.owner(mapping.mfn) else { return };
         let references = self.memory.frames.references(mapping.mfn);
-        let uses = self.domain(owner).map_or(0, |domain| domain.grants.held(mapping.mfn).uses);
+        let uses = self
+            .domain(owner)
+            .map_or(0, |domain| domain.grants.held(mapping.mfn).uses + domain.events.uses(mapping.mfn));
         let right = match mapping.kind {
             Kind::Ram => references == 2 + uses,
             // The owner may have it mapped, have it without a place, or have given it back.

@@ -1,11 +1,13 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
+mod event_fifo;
 mod events;
 mod grants;
 mod guests;
 mod interface;
 mod memory;
 mod planted;
+mod planted_events;
 mod planted_grants;
 mod schedule;
 
