@@ -14,8 +14,10 @@ use crate::{
         p2m::{Kind, Mapping, P2m},
     },
     options::Mode,
-    pv::{self, Pv},
-    schedule::{State, Vcpu},
+    oracle::isolation::hide_secret,
+    pv,
+    start::StartState,
+    vcpu::Vcpu,
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
@@ -208,6 +210,9 @@ impl Hypervisor {
             // Nothing looks at what building touches, and the log of a large domain would fill the heap.
             memory.touched.clear();
         }
+        // The guest's image and its start info may lie over it; then there is less to be found.
+        let secret = p2m.lookup(memory, Gfn(wanted.pages().saturating_sub(2))).ok_or_else(full)?.mfn;
+        hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
             if !place.domains.contains(&wanted.name) {
@@ -220,13 +225,11 @@ impl Hypervisor {
             }
             memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
-        if !wanted.holes.is_empty() {
-            let ones = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
-            memory.machine.fill_page(ones, 0xff);
-            for hole in &wanted.holes {
-                let mapping = Mapping { mfn: ones, kind: Kind::Hole, writable: false };
-                p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
-            }
+        for hole in &wanted.holes {
+            let mfn = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
+            memory.machine.fill_page(mfn, 0xff);
+            let mapping = Mapping { mfn, kind: Kind::Hole, writable: true };
+            p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
         }
         for segment in &image.segments {
             load(memory, &p2m, segment.at, segment.data)?;
@@ -235,19 +238,15 @@ impl Hypervisor {
             protect(memory, &mut p2m, &image.segments)?;
         }
         let start_info = wanted.last_page().address();
-        let start = if memory.pv {
-            pv::start_info_page(wanted.pages(), &wanted.cmdline)
+        let (page, start) = if memory.pv {
+            let page = pv::start_info_page(wanted.pages(), &wanted.cmdline);
+            (page, StartState::pv(image.pv_entry, 0, start_info.0))
         } else {
-            start_info_page(start_info, &memory_map, wanted)
+            let page = start_info_page(start_info, &memory_map, wanted);
+            (page, StartState::pvh(image.entry, start_info.0 as u32))
         };
-        load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
-            state: if n == 0 { State::Runnable } else { State::Down },
-            resume: None,
-            poll: Vec::new(),
-            ready: false,
-            pv: Pv::new(),
-        });
+        load(memory, &p2m, start_info, &page)?;
+        let vcpus = (0..wanted.vcpus).map(|n| if n == 0 { Vcpu::first(start) } else { Vcpu::other() });
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -260,13 +259,11 @@ impl Hypervisor {
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
+            secret,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
             memory_map,
-            entry: image.entry,
-            pv_entry: image.pv_entry,
-            start_info: start_info.0 as u32,
             console: Vec::new(),
         })
     }

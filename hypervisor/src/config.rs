@@ -40,7 +40,7 @@ pub struct DomainConfig {
     pub cmdline: String,
     /// Its start info says that it is the initial domain.
     pub initial: bool,
-    /// Pages where no device is: they read as all ones and cannot be written.
+    /// Pages where no device is: they hold all ones, until the guest writes to them.
     pub holes: Vec<Gpa>,
 }
 
@@ -309,7 +309,7 @@ mod tests {
     fn the_default_is_two_domains_and_the_channel() {
         let config = parse(DEFAULT).unwrap();
         assert_eq!(config.domains.len(), 2);
-        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 1));
+        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 3));
         assert_eq!(config.shared.len(), 1);
         assert_eq!(config.shared[0].name, "channel");
         assert_eq!(config.shared[0].gpa.0, coverage_hypercall::channel::CHANNEL_GPA);

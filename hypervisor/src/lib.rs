@@ -26,9 +26,12 @@ mod mem;
 pub mod options;
 mod oracle;
 pub mod pv;
+mod runstate;
 mod schedule;
+mod start;
 #[cfg(test)]
 mod tests;
+mod vcpu;
 
 pub use arch::InjectGp;
 pub use build::BuildError;
@@ -37,3 +40,4 @@ pub use hypervisor::{
 };
 pub use instruction::Instruction;
 pub use options::Options;
+pub use start::{Segment, StartState};

@@ -4,7 +4,7 @@ use crate::{
     address::{Maddr, Mfn},
     event::{Binding, MAX_PORTS},
     hypervisor::{Hypervisor, VcpuId},
-    schedule::State,
+    vcpu::State,
 };
 use alloc::vec::Vec;
 use xen_abi::{DomId, errno::Errno, event, shared_info};

@@ -80,7 +80,7 @@ impl Machine for RealMachine {
         }
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         crash::report(kind, &message)
     }
 }
