@@ -3,6 +3,8 @@
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
 pub(crate) mod event_channel_op;
+pub(crate) mod event_delivery;
+pub(crate) mod event_fifo;
 pub(crate) mod exchange;
 pub(crate) mod grant_copy;
 pub(crate) mod grant_frames;
