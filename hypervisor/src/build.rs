@@ -194,6 +194,7 @@ impl Hypervisor {
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
+            assists: 0,
             memory_map,
             console: Vec::new(),
         })

@@ -60,11 +60,18 @@ impl Hypervisor {
         }
     }
 
-    /// Memory has one reference of its owner and one of its mapping.
+    /// Memory has one reference of its owner, one of its mapping, and one of each area in it.
     fn check_references(&mut self, domain: DomId, gfn: Gfn) {
         let Some(mapping) = self.lookup(domain, gfn) else { return };
-        if mapping.kind == Kind::Ram && self.memory.frames.references(mapping.mfn) != 2 {
-            self.violation(CrashKind::References, "memory has not one reference each of owner and mapping");
+        let references = self.memory.frames.references(mapping.mfn);
+        if mapping.kind == Kind::Ram
+            && references != 2
+            && references != 2 + self.area_references(domain, mapping.mfn)
+        {
+            self.violation(
+                CrashKind::References,
+                "memory has not one reference each of owner, mapping and areas",
+            );
         }
     }
 
@@ -72,6 +79,8 @@ impl Hypervisor {
     fn check_result(&mut self, number: u64, value: i64) {
         let most = match number {
             hypercall::EVENT_CHANNEL_OP | hypercall::MULTICALL | hypercall::CONSOLE_IO => 0,
+            hypercall::SET_TIMER_OP | hypercall::VM_ASSIST => 0,
+            hypercall::VCPU_OP => 1,
             hypercall::SCHED_OP => 2,
             _ => i64::MAX,
         };

@@ -1,9 +1,11 @@
 //! A virtual processor and what belongs to it.
 
 use crate::{
+    areas::Areas,
     hypervisor::{GuestContext, PagingMode},
     runstate::Runstate,
     start::StartState,
+    timer::Timers,
 };
 use alloc::vec::Vec;
 
@@ -43,6 +45,10 @@ pub(crate) struct Vcpu {
     pub nmi: bool,
     /// What it did with its time.
     pub runstate: Runstate,
+    /// Its timers.
+    pub timers: Timers,
+    /// What is kept up to date for it in the guest's memory.
+    pub areas: Areas,
 }
 
 impl Vcpu {
@@ -63,6 +69,8 @@ impl Vcpu {
             context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             nmi: false,
             runstate: Runstate::new(),
+            timers: Timers::default(),
+            areas: Areas::default(),
         }
     }
 

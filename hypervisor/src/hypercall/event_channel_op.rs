@@ -270,9 +270,7 @@ impl Hypervisor {
 
     /// Tells a vCPU that an event is pending, unless it knows.
     fn notify(&mut self, id: VcpuId, port: u32) {
-        let Some(page) = self.shared_info(id.domain) else { return };
-        let info = shared_info::VCPU_INFO + usize::from(id.vcpu) * shared_info::VCPU_INFO_LEN;
-        let info = page.address().0 + info as u64;
+        let Some(Maddr(info)) = self.vcpu_info(id) else { return };
         let selector = Maddr(info + shared_info::PENDING_SEL as u64);
         let word = self.memory.machine.read_u64(selector);
         let bit = 1 << (port / 64);

@@ -7,7 +7,9 @@ pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
 pub(crate) mod sched_op;
+pub(crate) mod set_timer_op;
 pub(crate) mod vcpu_op;
+pub(crate) mod vm_assist;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -39,6 +41,7 @@ impl Hypervisor {
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
+        self.run_timers();
         self.expire_watchdogs();
         if self.options.oracles {
             self.check_after_call(number, disposition);
@@ -66,6 +69,8 @@ impl Hypervisor {
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::SET_TIMER_OP => self.set_timer_op(call, args).map(Disposition::Return),
+            hypercall::VM_ASSIST => self.vm_assist(call, args).map(Disposition::Return),
             hypercall::VCPU_OP => self.vcpu_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self.event_channel_op(call, args).map(Disposition::Return),
             harness::HARNESS_OP => self.harness_op(call, args),

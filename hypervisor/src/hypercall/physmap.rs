@@ -3,7 +3,10 @@
 use crate::{
     address::{Gfn, Mfn},
     hypervisor::Hypervisor,
-    mem::p2m::{Kind, Mapping},
+    mem::{
+        frames::Owner,
+        p2m::{Kind, Mapping},
+    },
 };
 use xen_abi::{DomId, errno::Errno, memory};
 
@@ -54,11 +57,22 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Takes a frame of memory away from a domain that has it mapped nowhere.
+    /// Takes a frame of memory away from a domain that has it mapped nowhere. It counts as the domain's as long as
+    /// somebody else has a reference to it.
     pub(crate) fn give_back(&mut self, id: DomId, mfn: Mfn) {
         self.memory.put(mfn);
-        if let Some(domain) = self.domain_mut(id) {
+        if self.memory.frames.owner(mfn) == Owner::Free
+            && let Some(domain) = self.domain_mut(id)
+        {
             domain.pages = domain.pages.saturating_sub(1);
+        }
+    }
+
+    /// Gives a reference to somebody's frame back.
+    pub(crate) fn put_page(&mut self, mfn: Mfn) {
+        match self.memory.frames.owner(mfn) {
+            Owner::Domain(id) => self.give_back(id, mfn),
+            _ => self.memory.put(mfn),
         }
     }
 

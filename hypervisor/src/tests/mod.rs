@@ -5,7 +5,9 @@ mod guests;
 mod interface;
 mod memory;
 mod planted;
+mod planted_vcpus;
 mod schedule;
+mod vcpus;
 
 use crate::{
     Disposition, GuestContext, Hypervisor, Options, PagingMode, VcpuId,

@@ -4,3 +4,4 @@ mod events;
 mod general;
 mod memory;
 mod time;
+mod vcpu;
