@@ -6,7 +6,7 @@ use crate::{
     domains::Domains,
     machine::Machine,
     mem::{Memory, p2m::P2m},
-    options::Options,
+    options::{Mode, Options},
     start::StartState,
     vcpu::State,
 };
@@ -36,6 +36,8 @@ pub enum PagingMode {
     Flat,
     /// By four-level tables: long mode.
     Long,
+    /// Only by the physical map, which is the page table of a pv guest.
+    Direct,
     /// In a way in which hypercalls cannot be made with buffers.
     Other,
 }
@@ -56,7 +58,9 @@ pub struct GuestContext {
 pub struct Entry {
     /// What its processor holds.
     pub start: StartState,
-    /// Root of the nested page tables.
+    /// Bases of FS, GS and the GS behind SWAPGS; in pv mode only.
+    pub bases: [u64; 3],
+    /// Root of the nested page tables; in pv mode, of the page tables.
     pub nested_cr3: Maddr,
     /// Address-space identifier, never 0.
     pub asid: u32,
@@ -148,8 +152,10 @@ impl Hypervisor {
         options: Options,
     ) -> Self {
         let plants = Box::new(options.plants.clone());
+        let mut memory = Memory::new(machine, ram);
+        memory.pv = options.mode == Mode::Pv;
         Self {
-            memory: Memory::new(machine, ram),
+            memory,
             instrumentation,
             options,
             plants,
@@ -182,6 +188,11 @@ impl Hypervisor {
         self.domains.len()
     }
 
+    /// Why the first domain ended (`SHUTDOWN_*`), if it has.
+    pub fn ending(&self) -> Option<u32> {
+        self.domains.iter().next()?.shutdown
+    }
+
     /// The vCPU that ran last, if any did.
     pub const fn current(&self) -> Option<VcpuId> {
         self.current
@@ -196,9 +207,15 @@ impl Hypervisor {
         let start = self.vcpu(id).and_then(|vcpu| vcpu.start);
         Entry {
             start: start.expect("the vCPU was initialised before it was up"),
+            bases: self.vcpu(id).map_or([0; 3], |vcpu| vcpu.pv.bases),
             nested_cr3: domain.p2m.root(),
             asid: u32::from(domain.id),
         }
+    }
+
+    /// Changes whenever a physical map does: whoever caches translations forgets them then.
+    pub const fn mapping_changes(&self) -> u64 {
+        self.memory.changes
     }
 
     /// Says what to do about an access that the nested tables refused.

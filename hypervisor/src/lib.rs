@@ -19,10 +19,12 @@ mod domains;
 mod event;
 mod hypercall;
 mod hypervisor;
+mod instruction;
 pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
 mod runstate;
 mod schedule;
 mod start;
@@ -36,5 +38,6 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
+pub use instruction::Instruction;
 pub use options::Options;
 pub use start::{Segment, StartState};

@@ -16,8 +16,16 @@ pub trait Machine {
     /// Appends to the hypervisor's console.
     fn console(&mut self, text: &[u8]);
 
+    /// Passes on what a guest writes to its console, where the machine runs one guest for its own sake.
+    fn guest_console(&mut self, text: &[u8]) {
+        self.console(text);
+    }
+
     /// Frame that holds page number `page` of an instrumentation region, if the region has that many.
     fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn>;
+
+    /// Makes an empty root table of a physical map ready to be loaded: in pv mode its upper half is the hypervisor's.
+    fn prepare_root(&mut self, _root: Mfn) {}
 
     /// Leaves a crash record and ends the run: an oracle was violated.
     fn report(&mut self, kind: CrashKind, message: &str) -> !;

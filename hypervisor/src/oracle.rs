@@ -50,13 +50,13 @@ impl Hypervisor {
                 self.violation(CrashKind::M2pIdentity, "m2p does not lead back to where a frame is mapped");
             }
             (Kind::Ram, Owner::Domain(_))
-            | (Kind::SharedInfo, Owner::Hypervisor)
+            | (Kind::SharedInfo | Kind::Hole, Owner::Hypervisor)
             | (Kind::Region, Owner::Region)
             | (Kind::Instrumentation, Owner::Reserved) => {}
             _ => self.violation(CrashKind::Isolation, "a frame is mapped as what it is not"),
         }
-        if mapping.kind == Kind::Instrumentation && mapping.writable {
-            self.violation(CrashKind::Isolation, "instrumentation is mapped writable");
+        if matches!(mapping.kind, Kind::Instrumentation | Kind::Hole) && mapping.writable {
+            self.violation(CrashKind::Isolation, "instrumentation or a hole is mapped writable");
         }
     }
 

@@ -165,6 +165,8 @@ impl Hypervisor {
     /// The harness hypercall.
     pub(crate) fn harness_op(&mut self, call: Call, args: [u64; 6]) -> Result<Disposition, Errno> {
         match args[0] {
+            // There is no host that would take part.
+            _ if self.options.standalone => Err(Errno::Nosys),
             harness::HARNESS_READY => Ok(self.ready(call.caller)),
             harness::HARNESS_DONE => Ok(Disposition::Done),
             harness::HARNESS_SWITCH => self.harness_switch(call.caller, args[1]),

@@ -1,6 +1,9 @@
 //! The state in which a vCPU begins: that of PVH for the first one of a domain, for the others what a guest asks for.
 
-use crate::hypervisor::{GuestContext, PagingMode};
+use crate::{
+    hypervisor::{GuestContext, PagingMode},
+    pv,
+};
 use xen_abi::{
     errno::Errno,
     vcpu::{HVM_MODE_32B, HVM_MODE_64B, Hvm32, Hvm64, HvmContext},
@@ -86,9 +89,16 @@ pub struct StartState {
     pub es: Segment,
     pub ss: Segment,
     pub tr: Segment,
+    /// A pv guest: of the rest only the general registers and the flags count.
+    pub pv: bool,
 }
 
 impl StartState {
+    /// The entry of a pv guest: ring 3, 64-bit code, paging on.
+    pub const fn pv(rip: u64, rsp: u64, rsi: u64) -> Self {
+        Self { rip, rsp, rsi, rbx: 0, pv: true, ..Self::pvh(0, 0) }
+    }
+
     /// The PVH entry: 32-bit protected mode, flat segments, paging off, EBX the start info (Xen `docs/misc/pvh`).
     pub const fn pvh(eip: u32, start_info: u32) -> Self {
         let data = Segment::flat(0xc93);
@@ -112,6 +122,7 @@ impl StartState {
             es: data,
             ss: data,
             tr: Segment { attributes: 0x8b, limit: 0x67, base: 0 },
+            pv: false,
         }
     }
 
@@ -122,6 +133,9 @@ impl StartState {
 
     /// How the guest's addresses are translated when it begins.
     pub const fn context(&self) -> GuestContext {
+        if self.pv {
+            return pv::CONTEXT;
+        }
         let paging = if self.cr0 & CR0_PG == 0 {
             PagingMode::Flat
         } else if self.efer & EFER_LMA != 0 && self.cr4 & CR4_PAE != 0 {
@@ -199,6 +213,7 @@ impl StartState {
             es,
             ss,
             tr,
+            pv: false,
         })
     }
 
@@ -230,6 +245,7 @@ impl StartState {
             es: data,
             ss: data,
             tr: Segment { attributes: 0x8b, limit: 0x67, base: 0 },
+            pv: false,
         })
     }
 }

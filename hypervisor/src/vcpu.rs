@@ -3,6 +3,7 @@
 use crate::{
     areas::Areas,
     hypervisor::{GuestContext, PagingMode},
+    pv::Pv,
     runstate::Runstate,
     start::StartState,
     timer::Timers,
@@ -49,6 +50,8 @@ pub(crate) struct Vcpu {
     pub timers: Timers,
     /// What is kept up to date for it in the guest's memory.
     pub areas: Areas,
+    /// What it has in pv mode only.
+    pub pv: Pv,
 }
 
 impl Vcpu {
@@ -71,6 +74,7 @@ impl Vcpu {
             runstate: Runstate::new(),
             timers: Timers::default(),
             areas: Areas::default(),
+            pv: Pv::new(),
         }
     }
 

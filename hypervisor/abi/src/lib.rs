@@ -14,6 +14,7 @@ pub mod event;
 pub mod hypercall;
 pub mod memory;
 pub mod multicall;
+pub mod pv;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;

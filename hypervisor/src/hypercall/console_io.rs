@@ -62,6 +62,12 @@ impl Hypervisor {
 
     fn console_text(&mut self, call: &Call, text: &[u8]) {
         let id = call.caller.domain;
+        if self.options.standalone {
+            let shown = |byte: &&u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+            let text: alloc::vec::Vec<u8> = text.iter().filter(shown).copied().collect();
+            self.memory.machine.guest_console(&text);
+            return;
+        }
         for &byte in text {
             let Some(domain) = self.domain_mut(id) else { return };
             match byte {

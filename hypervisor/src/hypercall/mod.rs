@@ -64,6 +64,7 @@ impl Hypervisor {
 
     fn carry_out(&mut self, call: Call, number: u64, args: [u64; 6]) -> Result<Disposition, Errno> {
         match number {
+            hypercall::SET_TRAP_TABLE => self.set_trap_table(&call, args).map(Disposition::Return),
             hypercall::MEMORY_OP => self.memory_op(call, args).map(Disposition::Return),
             hypercall::MULTICALL => self.multicall(call, args),
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),

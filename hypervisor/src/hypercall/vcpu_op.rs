@@ -110,6 +110,9 @@ impl Hypervisor {
     }
 
     fn initialise(&mut self, call: &Call, id: VcpuId, arg: u64) -> Result<i64, Errno> {
+        if self.memory.pv {
+            return self.initialise_pv(call, id, arg);
+        }
         let context: abi::HvmContext = self.read_struct(call, arg)?;
         let vcpu = self.vcpu_mut(id).ok_or(Errno::Noent)?;
         if vcpu.start.is_some() {

@@ -45,6 +45,8 @@ pub(crate) struct Frames {
     free: u64,
     /// A bit for each frame, set where it is free: the search looks at 64 frames at a time.
     free_map: Vec<u64>,
+    /// No frame of the words before this one is free.
+    lowest: usize,
 }
 
 impl Frames {
@@ -65,7 +67,7 @@ impl Frames {
                 free += 1;
             }
         }
-        Self { base, table, free, free_map }
+        Self { base, table, free, free_map, lowest: 0 }
     }
 
     fn index(&self, mfn: Mfn) -> Option<usize> {
@@ -115,7 +117,7 @@ impl Frames {
         }
         // One bit for each place where an extent may start.
         let places = u64::MAX / (u64::MAX >> (WORD - count));
-        self.free_map.iter().enumerate().find_map(|(index, word)| {
+        self.free_map.iter().enumerate().skip(self.lowest).find_map(|(index, word)| {
             let mut starts = *word;
             let mut len = 1;
             while len < count {
@@ -141,6 +143,10 @@ impl Memory {
         }
         for index in start..start + count as usize {
             frames.free_map[index / WORD] &= !(1 << (index % WORD));
+        }
+        if count == 1 && align == 1 {
+            // It was the first free one.
+            frames.lowest = start / WORD;
         }
         frames.free -= count;
         let first = frames.base + start as u64;
@@ -179,6 +185,7 @@ impl Memory {
             *frame = Frame { owner: Owner::Free, references: 0, gfn: None };
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
+            self.frames.lowest = self.frames.lowest.min(index / WORD);
             self.machine.fill_page(mfn, POISON);
         }
     }

@@ -1,4 +1,4 @@
-//! Copies from and to guests: guest-virtual addresses, through the guest's own page tables and its physical map.
+//! Copies from and to guests: guest-virtual addresses, through the guest's own page tables, if it has any, and its physical map.
 //!
 //! Everything is copied, page by page, and nothing is looked at twice. A copy that meets an address which the guest
 //! itself could not access ends there with `EFAULT`.
@@ -74,6 +74,9 @@ fn translate(memory: &Memory, p2m: &P2m, call: &Call, at: Gva, write: bool) -> R
         PagingMode::Other => return Err(Errno::Fault),
         PagingMode::Flat if at.0 > u64::from(u32::MAX) => return Err(Errno::Fault),
         PagingMode::Flat => Gpa(at.0),
+        // The upper half is the hypervisor's, and nothing is at address 0.
+        PagingMode::Direct if at.0 >> 47 != 0 || at.0 < PAGE_SIZE => return Err(Errno::Fault),
+        PagingMode::Direct => Gpa(at.0),
         PagingMode::Long if !is_canonical(at.0) => return Err(Errno::Fault),
         PagingMode::Long => walk(memory, p2m, call, at, write)?,
     };

@@ -21,11 +21,15 @@ pub(crate) struct Memory {
     pub frames: Frames,
     /// Guest frames whose mapping changed in the current call, in whichever table.
     pub touched: Vec<(DomId, Gfn)>,
+    /// Physical maps are page tables of pv guests.
+    pub pv: bool,
+    /// How often an entry of a physical map has changed.
+    pub changes: u64,
 }
 
 impl Memory {
     /// Memory of which the frames of `ram` are free.
     pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>]) -> Self {
-        Self { machine, frames: Frames::new(ram), touched: Vec::new() }
+        Self { machine, frames: Frames::new(ram), touched: Vec::new(), pv: false, changes: 0 }
     }
 }

@@ -1,7 +1,8 @@
 //! The physical map of a domain: AMD nested page tables, in the format of ordinary long-mode ones.
 //!
 //! AMD manual volume 2, section 15.25: nested tables are walked as user accesses, so every entry has the user bit.
-//! Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
+//! In pv mode they are the guest's page tables as they are: the lower half is the guest's, the image fills the upper half with
+//! the hypervisor's own tables, for supervisors only. Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
 
 use super::{Memory, frames::Owner};
 use crate::address::{Gfn, Maddr, Mfn};
@@ -11,12 +12,15 @@ use xen_abi::{DomId, errno::Errno};
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
+/// alike. Bit 52 is left to software.
+const HIDDEN: u64 = 1 << 52;
 const KIND_SHIFT: u32 = 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
 pub(crate) const GFN_LIMIT: u64 = 1 << 35;
-/// Most frames that the page tables of one domain take.
+/// Most frames that the page tables of one domain take, beside those that its memory at the start needs.
 pub(crate) const MAX_TABLES: usize = 64;
 
 /// What a guest frame is.
@@ -31,6 +35,8 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// A page that reads as all ones: no device is there.
+    Hole = 4,
 }
 
 /// A mapped guest frame.
@@ -56,13 +62,14 @@ impl Mapping {
     }
 
     const fn decode(entry: u64) -> Option<Self> {
-        if entry & PRESENT == 0 {
+        if entry & (PRESENT | HIDDEN) == 0 {
             return None;
         }
         let kind = match entry >> KIND_SHIFT & 7 {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
+            4 => Kind::Hole,
             _ => Kind::Instrumentation,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
@@ -74,6 +81,8 @@ impl Mapping {
 pub(crate) struct P2m {
     domain: DomId,
     root: Mfn,
+    /// Most tables.
+    limit: usize,
     /// Tables of the last level, by the upper bits of the frames that they map.
     leaves: BTreeMap<u64, Mfn>,
     /// Tables of the middle levels, by level and upper bits.
@@ -84,7 +93,13 @@ impl P2m {
     /// An empty map.
     pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
-        Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+        memory.machine.prepare_root(root);
+        Some(Self { domain, root, limit: MAX_TABLES, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+    }
+
+    /// Allows for the tables of this many pages at guest frame 0 beside all others.
+    pub(crate) fn make_room(&mut self, pages: u64) {
+        self.limit = MAX_TABLES + (pages / 512) as usize;
     }
 
     /// The root table: nested CR3.
@@ -110,7 +125,7 @@ impl P2m {
         if gfn.0 >= GFN_LIMIT {
             return Err(Errno::Inval);
         }
-        if self.leaves.len() + self.inner.len() + 3 > MAX_TABLES {
+        if self.leaves.len() + self.inner.len() + 3 > self.limit {
             return Err(Errno::Nomem);
         }
         let mut table = self.root;
@@ -150,7 +165,10 @@ impl P2m {
         let leaf = self.leaf(memory, gfn)?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at));
-        memory.machine.write_u64(at, mapping.encode());
+        let entry = mapping.encode();
+        let hidden = memory.pv && gfn.0 == 0;
+        memory.machine.write_u64(at, if hidden { entry & !PRESENT | HIDDEN } else { entry });
+        memory.changes += 1;
         memory.get(mapping.mfn);
         memory.touched.push((self.domain, gfn));
         Ok(old)
@@ -162,6 +180,7 @@ impl P2m {
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
         memory.machine.write_u64(at, 0);
+        memory.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
     }
@@ -172,7 +191,7 @@ impl P2m {
             (0..512)
                 .rev()
                 .map(|n| Gfn(key << 9 | n))
-                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & PRESENT != 0)
+                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & (PRESENT | HIDDEN) != 0)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! PVH entry, long mode, page tables, descriptor tables.
+//! Entries, long mode, page tables, descriptor tables.
 //!
 //! The entry is called in 32-bit mode without paging, with flat segments (`docs/misc/pvh` of Xen). The first GiB is
 //! mapped to itself in 2 MiB pages and nothing else is, so that a bad pointer faults in the guest. The lowest 2 MiB
@@ -7,11 +7,17 @@
 //!
 //! Other vCPUs begin in long mode, on page tables and descriptors that the first one has made. Each vCPU has its own stacks,
 //! task state and interrupt descriptors.
+//!
+//! As a pv guest the image is entered in 64-bit code of ring 3, on page tables of the hypervisor's, and has neither tables nor
+//! descriptors of its own.
 #![expect(unsafe_code, reason = "descriptor and page tables are hardware interfaces")]
 
 use core::arch::{asm, global_asm};
 
-use xen_abi::vcpu::{Hvm64, HvmContext};
+use xen_abi::{
+    pv::{GuestContext, UserRegisters},
+    vcpu::{Hvm64, HvmContext},
+};
 
 use crate::{
     Global,
@@ -37,6 +43,11 @@ global_asm!(
     ".long 4, 4, 18",
     ".asciz \"Xen\"",
     ".long pvh_entry",
+    // XEN_ELFNOTE_ENTRY (1): where to enter a pv guest.
+    ".balign 4",
+    ".long 4, 8, 1",
+    ".asciz \"Xen\"",
+    ".quad pv_entry",
     ".popsection",
     ".pushsection .text.boot, \"ax\", @progbits",
     ".code32",
@@ -75,6 +86,19 @@ global_asm!(
     "movl $agent_stack_top, %esp",
     "xorl %ebp, %ebp",
     "call agent_main",
+    "ud2",
+    "pv_entry:",
+    "cld",
+    "leaq agent_stack_top(%rip), %rsp",
+    "xorl %ebp, %ebp",
+    "call agent_pv_main",
+    "ud2",
+    // The same for other vCPUs, with their number in edi and on their stack.
+    ".globl agent_pv_secondary_entry",
+    "agent_pv_secondary_entry:",
+    "cld",
+    "xorl %ebp, %ebp",
+    "call agent_pv_secondary",
     "ud2",
     // Where other vCPUs begin, in long mode, with their number in edi.
     ".globl agent_secondary_entry",
@@ -135,6 +159,7 @@ unsafe extern "C" {
     static mut agent_gdt: [u64; DESCRIPTORS];
     static agent_stack_top: u8;
     fn agent_secondary_entry();
+    fn agent_pv_secondary_entry();
     static mut agent_pd: [u64; 512];
     static __image_start: u8;
     static __writable_start: u8;
@@ -246,6 +271,22 @@ pub(crate) fn secondary(vcpu: usize) -> HvmContext {
         efer: u64::from(high) << 32 | u64::from(low),
         ..Hvm64::default()
     })
+}
+
+/// The same for a pv guest, at [`agent_pv_secondary`](crate::agent_pv_secondary).
+pub(crate) fn pv_secondary(vcpu: usize) -> &'static GuestContext {
+    static CONTEXT: Global<GuestContext> = Global::new(GuestContext::ZERO);
+    // SAFETY: the first vCPU prepares the others one by one, and nobody refers to the last one's state any more.
+    let context = unsafe { &mut *CONTEXT.get() };
+    let top = (&raw const agent_stack_top).addr() as u64;
+    context.user_regs = UserRegisters {
+        rdi: vcpu as u64,
+        rip: agent_pv_secondary_entry as *const () as u64,
+        rsp: top + STACK * vcpu as u64,
+        ..UserRegisters::default()
+    };
+    context.traps[..guard::VECTORS].copy_from_slice(&guard::pv_handlers(vcpu));
+    context
 }
 
 /// Maps the lowest 2 MiB in small pages, with the parts read-only that nobody has a reason to write any more.

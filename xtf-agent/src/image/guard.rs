@@ -6,10 +6,16 @@
 //!
 //! Each vCPU has this code once for itself: nothing else tells a handler for certain on which vCPU it runs, whatever a
 //! program did to the registers.
+//!
+//! A pv guest has its exceptions from the hypervisor, on the stack where they were raised, and makes hypercalls by SYSCALL.
 #![expect(unsafe_code, reason = "recovery from exceptions is done in assembly")]
 
 use core::arch::global_asm;
 
+use xen_abi::{
+    hypercall,
+    pv::{CODE_SELECTOR, TrapInfo},
+};
 use xtf_agent::Exception;
 
 use crate::{Global, runtime};
@@ -107,6 +113,34 @@ global_asm!(
     "mov edi, \\vcpu",
     "call agent_fatal",
     "ud2",
+    // The same for a pv guest. Behind RCX and R11 the frame is the processor's; CR2 is read for us.
+    ".balign 16",
+    ".globl agent_pv_vectors_\\vcpu",
+    "agent_pv_vectors_\\vcpu:",
+    ".set vector, 0",
+    ".rept 32",
+    ".balign 16",
+    "pop rcx",
+    "pop r11",
+    ".if ((0x60227d00 >> vector) & 1) == 0",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp agent_pv_exception_\\vcpu",
+    ".set vector, vector + 1",
+    ".endr",
+    ".balign 16",
+    "agent_pv_exception_\\vcpu:",
+    "cld",
+    "pop qword ptr [agent_fault + 32 * \\vcpu]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu + 8]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu + 16]",
+    "mov rax, cr2",
+    "mov [agent_fault + 32 * \\vcpu + 24], rax",
+    "cmp qword ptr [agent_guard + 8 * \\vcpu], 0",
+    "je 4b",
+    "mov rsp, [agent_guard + 8 * \\vcpu]",
+    "jmp agent_recovered_\\vcpu",
     ".endm",
     "agent_guard_of 0",
     "agent_guard_of 1",
@@ -170,6 +204,20 @@ global_asm!(
     "agent_vmcall:",
     "vmcall",
     "ret",
+    ".globl agent_syscall",
+    "agent_syscall:",
+    "syscall",
+    "ret",
+    // Xen's prefix for CPUID (`XEN_CPUID` of `public/arch-x86/xen.h`): without it a pv guest asks the machine.
+    ".globl agent_pv_cpuid",
+    "agent_pv_cpuid:",
+    "mov eax, edi",
+    "mov ecx, esi",
+    ".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e",
+    "cpuid",
+    "shl rbx, 32",
+    "or rax, rbx",
+    "ret",
     ".popsection",
 );
 
@@ -187,8 +235,11 @@ type Guarded = unsafe extern "C" fn(u64, *const [u64; 7], *mut i64) -> u64;
 unsafe extern "C" {
     fn agent_guarded_0(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
     fn agent_guarded_1(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
+    fn agent_syscall();
     static agent_vectors_0: u8;
     static agent_vectors_1: u8;
+    static agent_pv_vectors_0: u8;
+    static agent_pv_vectors_1: u8;
 }
 
 /// By vCPU.
@@ -198,6 +249,40 @@ const GUARDED: [Guarded; VCPUS] = [agent_guarded_0, agent_guarded_1];
 pub(crate) fn vector_address(vcpu: usize, vector: usize) -> u64 {
     let handlers = [&raw const agent_vectors_0, &raw const agent_vectors_1];
     (handlers[vcpu].addr() + vector * VECTOR_STRIDE) as u64
+}
+
+/// Where the exceptions of a vCPU of a pv guest go.
+pub(crate) fn pv_handlers(vcpu: usize) -> [TrapInfo; VECTORS] {
+    let handlers = [&raw const agent_pv_vectors_0, &raw const agent_pv_vectors_1];
+    let first = handlers[vcpu].addr();
+    core::array::from_fn(|n| TrapInfo {
+        vector: n as u8,
+        // Breakpoints may come from any code (INT3).
+        flags: if n == 3 { 3 } else { 0 },
+        cs: CODE_SELECTOR,
+        reserved: 0,
+        address: (first + n * VECTOR_STRIDE) as u64,
+    })
+}
+
+/// Tells the hypervisor of a pv guest where the exceptions of the first vCPU go.
+pub(crate) fn set_up_pv_handlers() -> Result<i64, Exception> {
+    // An empty entry ends the list.
+    let mut table = [TrapInfo::default(); VECTORS + 1];
+    table[..VECTORS].copy_from_slice(&pv_handlers(0));
+    pv_hypercall(
+        0,
+        hypercall::SET_TRAP_TABLE,
+        &[(&raw const table).expose_provenance() as u64, 0, 0, 0, 0, 0],
+    )
+}
+
+/// A hypercall of a pv guest.
+///
+/// # Errors
+/// The exception that it raised.
+pub(crate) fn pv_hypercall(vcpu: usize, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
+    call(vcpu, agent_syscall as *const () as u64, number, args)
 }
 
 /// Calls the code at `target` with the number in rax and the arguments in rdi rsi rdx r10 r8 r9, on the vCPU that runs this.

@@ -1,8 +1,8 @@
-//! The agent's image: the library's logic on a bare PVH guest.
+//! The agent's image: the library's logic on a bare guest, PVH or pv.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`boot`] | PVH entry, long mode, page tables, descriptor tables |
+//! | [`boot`] | entries, long mode, page tables, descriptor tables |
 //! | [`guard`] | calls that may raise an exception, and the handlers that bring them home |
 //! | [`platform`] | memory, hypercalls and operations for the library |
 //! | [`runtime`] | what the compiler and a panic need |
@@ -62,10 +62,34 @@ extern "C" fn agent_main() -> ! {
     boot::load_tables(0);
     let Some(xen) = platform::detect() else { runtime::die_silently() };
     for vcpu in 1..VCPUS {
-        bring_up(vcpu);
+        bring_up(vcpu, boot::secondary(vcpu).as_bytes());
     }
     boot::protect();
     run(0, xen.domain, xen.vcpu)
+}
+
+/// Called by [`boot`] once, on the first vCPU's stack, in a pv guest.
+#[expect(unsafe_code, reason = "the assembly refers to it by name")]
+#[unsafe(no_mangle)]
+extern "C" fn agent_pv_main() -> ! {
+    platform::set_pv();
+    if guard::set_up_pv_handlers() != Ok(0) {
+        runtime::die_silently();
+    }
+    let Some(xen) = platform::identify_pv() else { runtime::die_silently() };
+    for vcpu in 1..VCPUS {
+        bring_up(vcpu, boot::pv_secondary(vcpu).as_bytes());
+    }
+    run(0, xen.domain, xen.vcpu)
+}
+
+/// Called by [`boot`] once on each other vCPU of a pv guest, on its own stack.
+#[expect(unsafe_code, reason = "the assembly refers to it by name")]
+#[unsafe(no_mangle)]
+extern "C" fn agent_pv_secondary(vcpu: u32) -> ! {
+    let vcpu = vcpu as usize;
+    STARTED[vcpu].store(true, Ordering::Relaxed);
+    run(vcpu, None, vcpu as u8)
 }
 
 /// Called by [`boot`] once on each other vCPU, on its own stack.
@@ -80,9 +104,8 @@ extern "C" fn agent_secondary(vcpu: u32) -> ! {
 }
 
 /// Starts another vCPU, if the domain has it, and waits until it has loaded its tables, which are read-only later.
-fn bring_up(number: usize) {
-    let context = boot::secondary(number);
-    let at = context.as_bytes().as_ptr().expose_provenance() as u64;
+fn bring_up(number: usize, context: &[u8]) {
+    let at = context.as_ptr().expose_provenance() as u64;
     let operate = |command: u32, argument: u64| {
         let args = [u64::from(command), number as u64, argument, 0, 0, 0];
         platform::hypercall(0, hypercall::VCPU_OP, &args)

@@ -4,6 +4,7 @@
 use core::{
     arch::{asm, x86_64::__cpuid},
     ptr,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use coverage_hypercall::channel::{ARENA_GPA, CHANNEL_GPA};
@@ -66,11 +67,38 @@ pub(crate) fn identify() -> Option<Xen> {
     Some(xen)
 }
 
+/// This is a pv guest.
+static PV: AtomicBool = AtomicBool::new(false);
+
+/// Says that this is a pv guest.
+pub(crate) fn set_pv() {
+    PV.store(true, Ordering::Relaxed);
+}
+
+/// True in a pv guest.
+pub(crate) fn is_pv() -> bool {
+    PV.load(Ordering::Relaxed)
+}
+
+unsafe extern "C" {
+    fn agent_pv_cpuid();
+}
+
+/// Looks for Xen's leaves as the first vCPU of a pv guest sees them. They do not tell the domain.
+pub(crate) fn identify_pv() -> Option<Xen> {
+    let args = [cpuid::BASE.into(), 0, 0, 0, 0, 0];
+    let leaf = guard::call(0, agent_pv_cpuid as *const () as u64, 0, &args).ok()?;
+    (leaf as u64 >> 32 == cpuid::SIGNATURE_EBX.into()).then_some(Xen { domain: None, vcpu: 0 })
+}
+
 /// Makes a hypercall through the page, on the vCPU that runs this; numbers beyond the page with its own instruction.
 pub(crate) fn hypercall(vcpu: usize, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
     unsafe extern "C" {
         fn agent_vmmcall();
         fn agent_vmcall();
+    }
+    if is_pv() {
+        return guard::pv_hypercall(vcpu, number, args);
     }
     let page = HYPERCALL_PAGE.get();
     let target = if number < hypercall::COUNT {
@@ -164,6 +192,7 @@ impl Platform for Machine {
             Operation::Ud2 => agent_op_ud2,
             Operation::Rdmsr => agent_op_rdmsr,
             Operation::Wrmsr => agent_op_wrmsr,
+            Operation::Cpuid if is_pv() => agent_pv_cpuid,
             Operation::Cpuid => agent_op_cpuid,
             Operation::Inb => agent_op_inb,
             Operation::Outb => agent_op_outb,

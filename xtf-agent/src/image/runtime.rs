@@ -56,8 +56,13 @@ pub(crate) fn die_of(vcpu: usize, e: &Exception) -> ! {
     die(vcpu, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: exception\n"))
 }
 
-/// Ends the domain by a triple fault: works without a hypervisor, too.
+/// Ends the domain by a triple fault: works without a hypervisor, too. A pv guest, which cannot have one, takes its handlers back
+/// and raises an exception.
 pub(crate) fn die_silently() -> ! {
+    if platform::is_pv() {
+        // SAFETY: the hypercall takes a null table; no handler is left that could run code of this image.
+        unsafe { asm!("syscall", "ud2", in("rax") hypercall::SET_TRAP_TABLE, in("rdi") 0, options(noreturn)) }
+    }
     let no_table = [0u16; 5];
     // SAFETY: with an empty table the exception cannot be delivered, so nothing of this image runs again.
     unsafe { asm!("lidt [{0}]", "ud2", in(reg) &raw const no_table, options(noreturn)) }

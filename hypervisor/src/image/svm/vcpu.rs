@@ -9,8 +9,9 @@ use super::{
     exit::VmExit,
     permissions,
     vmcb::{self, Segment, Vmcb, intercept_1, intercept_2},
-    world::{self, FpuState, Registers},
+    world::{self, Registers},
 };
+use crate::image::fpu::{self, FpuState};
 
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
@@ -36,6 +37,16 @@ pub(super) struct Vcpu {
     vmcb: Box<Vmcb>,
     registers: Registers,
     fpu: FpuState,
+    /// Where the last VMMCALL was whose bytes were looked at, and its length.
+    vmmcall: Option<(Place, u64)>,
+}
+
+/// Where an instruction lies: its address, and the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    rip: u64,
+    base: u64,
+    cr3: u64,
 }
 
 impl Vcpu {
@@ -119,6 +130,7 @@ impl Vcpu {
                 ..Registers::default()
             },
             fpu: FpuState::new(),
+            vmmcall: None,
         }
     }
 
@@ -131,29 +143,59 @@ impl Vcpu {
 
     /// Puts the floating-point state aside because another vCPU will run.
     pub(super) fn leave_processor(&mut self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.save();
         }
     }
 
     /// The opposite of [`Self::leave_processor`].
     pub(super) fn take_processor(&self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.restore();
         }
     }
 
-    /// Steps over the instruction that caused the exit. Its length is what the opcode alone takes: a guest that puts
-    /// prefixes in front lands inside its own instruction.
+    /// Steps over the instruction that caused the exit, and over what it would have held back (AMD APM volume 2, section 15.21.5).
     pub(super) fn skip(&mut self, len: u64) {
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(len);
+        if !self.is_wide() {
+            self.vmcb.save.rip &= u64::from(u32::MAX);
+        }
+        self.vmcb.control.interrupt_shadow = 0;
+    }
+
+    /// The guest executes 64-bit code.
+    pub(super) fn is_wide(&self) -> bool {
+        self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0
+    }
+
+    /// Linear address of the instruction that caused the exit.
+    pub(super) fn instruction(&self) -> u64 {
+        let save = &self.vmcb.save;
+        if self.is_wide() { save.rip } else { save.cs.base.wrapping_add(save.rip) & u64::from(u32::MAX) }
+    }
+
+    /// Where that instruction lies.
+    pub(super) fn place(&self) -> Place {
+        let save = &self.vmcb.save;
+        Place { rip: save.rip, base: save.cs.base, cr3: save.cr3 }
+    }
+
+    /// Length of the VMMCALL that caused the exit, if it was the last one as well.
+    pub(super) fn known_vmmcall(&self) -> Option<u64> {
+        self.vmmcall.filter(|(place, _)| *place == self.place()).map(|(_, length)| length)
+    }
+
+    /// Remembers the VMMCALL that was stepped over.
+    pub(super) fn learn_vmmcall(&mut self, place: Place) {
+        self.vmmcall = Some((place, self.vmcb.save.rip.wrapping_sub(place.rip)));
     }
 
     /// Number and arguments of a hypercall, in the registers of the mode that the guest is in: rax, rdi, rsi, rdx, r10, r8, r9 in
     /// 64-bit code, else eax, ebx, ecx, edx, esi, edi, ebp (Xen's `public/arch-x86/xen-x86_64.h` and `xen-x86_32.h`).
     pub(super) fn hypercall(&self) -> (u64, [u64; 6]) {
         let r = &self.registers;
-        if self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0 {
+        if self.is_wide() {
             (self.vmcb.save.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
         } else {
             let low = |register: u64| register & u64::from(u32::MAX);
