@@ -6,6 +6,7 @@ use crate::{
     config::{self, Config, ConfigError, DomainConfig},
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
+    grant::Grants,
     hypervisor::{Hypervisor, Region},
     mem::{
         Memory,
@@ -252,6 +253,7 @@ impl Hypervisor {
             max_pages: wanted.max_pages(),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
+            grants: Grants::new(),
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),

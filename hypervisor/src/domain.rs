@@ -1,6 +1,6 @@
 //! A domain.
 
-use crate::{address::Mfn, event::EventChannels, mem::p2m::P2m, vcpu::Vcpu};
+use crate::{address::Mfn, event::EventChannels, grant::Grants, mem::p2m::P2m, vcpu::Vcpu};
 use alloc::{string::String, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
 use xen_abi::{DomId, memory::E820Entry};
@@ -24,6 +24,8 @@ pub(crate) struct Domain {
     pub vcpus: Vec<Vcpu>,
     /// Its event channels.
     pub events: EventChannels,
+    /// Its grant table, and what it has mapped of others.
+    pub grants: Grants,
     /// Its shared-info page.
     pub shared_info: Mfn,
     /// It may use the coverage hypercall.

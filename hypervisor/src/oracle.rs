@@ -31,6 +31,7 @@ impl Hypervisor {
         if self.depth != 0 || self.batch.is_some() {
             self.violation(CrashKind::LockHeld, "a call is still going on after its return");
         }
+        self.check_table_users();
         if let Disposition::Return(value) = disposition {
             self.check_result(number, value);
         }
@@ -52,7 +53,23 @@ impl Hypervisor {
             (Kind::Ram, Owner::Domain(_))
             | (Kind::SharedInfo | Kind::Hole, Owner::Hypervisor)
             | (Kind::Region, Owner::Region)
+            | (Kind::Resource, Owner::GrantTable(_))
             | (Kind::Instrumentation, Owner::Reserved) => {}
+            (Kind::GrantTable, Owner::GrantTable(id)) if id == domain => {
+                if place != Some(gfn) {
+                    self.violation(
+                        CrashKind::M2pIdentity,
+                        "m2p does not lead back to where a frame is mapped",
+                    );
+                }
+            }
+            (Kind::Grant, Owner::Domain(owner)) => {
+                let held =
+                    self.domain(owner).map(|domain| domain.grants.held(mapping.mfn)).unwrap_or_default();
+                if held.uses == 0 || (mapping.writable && held.writers == 0) {
+                    self.violation(CrashKind::Isolation, "a frame is mapped that is not granted so");
+                }
+            }
             _ => self.violation(CrashKind::Isolation, "a frame is mapped as what it is not"),
         }
         if matches!(mapping.kind, Kind::Instrumentation | Kind::Hole) && mapping.writable {
@@ -60,17 +77,24 @@ impl Hypervisor {
         }
     }
 
-    /// Memory has one reference of its owner, one of its mapping, and one of each area in it.
+    /// Memory has one reference of its owner, one of its mapping, one of each use that others make of it,
+    /// and one of each area in it.
     fn check_references(&mut self, domain: DomId, gfn: Gfn) {
         let Some(mapping) = self.lookup(domain, gfn) else { return };
+        let Owner::Domain(owner) = self.memory.frames.owner(mapping.mfn) else { return };
         let references = self.memory.frames.references(mapping.mfn);
-        if mapping.kind == Kind::Ram
-            && references != 2
-            && references != 2 + self.area_references(domain, mapping.mfn)
-        {
+        let areas = self.area_references(owner, mapping.mfn);
+        let uses = areas + self.domain(owner).map_or(0, |domain| domain.grants.held(mapping.mfn).uses);
+        let right = match mapping.kind {
+            Kind::Ram => references == 2 + uses,
+            // The owner may have it mapped, have it without a place, or have given it back.
+            Kind::Grant => (uses..=uses + 2).contains(&references),
+            _ => true,
+        };
+        if !right {
             self.violation(
                 CrashKind::References,
-                "memory has not one reference each of owner, mapping and areas",
+                "references to memory are not those of owner, mapping and uses",
             );
         }
     }
@@ -78,7 +102,10 @@ impl Hypervisor {
     /// The value lies in what the family may return.
     fn check_result(&mut self, number: u64, value: i64) {
         let most = match number {
-            hypercall::EVENT_CHANNEL_OP | hypercall::MULTICALL | hypercall::CONSOLE_IO => 0,
+            hypercall::EVENT_CHANNEL_OP
+            | hypercall::GRANT_TABLE_OP
+            | hypercall::MULTICALL
+            | hypercall::CONSOLE_IO => 0,
             hypercall::SET_TIMER_OP | hypercall::VM_ASSIST => 0,
             hypercall::VCPU_OP => 1,
             hypercall::SCHED_OP => 2,

@@ -11,6 +11,7 @@ pub mod cpuid;
 pub mod elfnote;
 pub mod errno;
 pub mod event;
+pub mod grant;
 pub mod hypercall;
 pub mod memory;
 pub mod multicall;

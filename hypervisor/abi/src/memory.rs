@@ -48,6 +48,8 @@ pub const ADD_TO_PHYSMAP_BATCH: u32 = 23;
 pub const CLAIM_PAGES: u32 = 24;
 /// [`MachphysMfnList`].
 pub const MACHPHYS_COMPAT_MFN_LIST: u32 = 25;
+/// [`AcquireResource`].
+pub const ACQUIRE_RESOURCE: u32 = 28;
 /// Low bits of `cmd` that name the operation; the rest is where a preempted call goes on (`MEMOP_CMD_MASK`).
 pub const CMD_MASK: u32 = 0x3f;
 /// Bits above which `cmd` says at which extent to go on (`MEMOP_EXTENT_SHIFT`).
@@ -56,6 +58,8 @@ pub const CMD_START_SHIFT: u32 = 6;
 pub const MAPSPACE_SHARED_INFO: u32 = 0;
 /// A page of the grant table.
 pub const MAPSPACE_GRANT_TABLE: u32 = 1;
+/// Flag in the index of a page of the grant table: a status page (`XENMAPIDX_grant_table_status`).
+pub const MAPIDX_GRANT_TABLE_STATUS: u64 = 1 << 31;
 /// A frame of the domain itself.
 pub const MAPSPACE_GMFN: u32 = 2;
 /// Several such frames.
@@ -231,6 +235,38 @@ pub struct MemoryMap {
 }
 
 const _: () = assert!(size_of::<MemoryMap>() == 16);
+
+/// Resource of [`AcquireResource`]: pages of an I/O request server.
+pub const RESOURCE_IOREQ_SERVER: u16 = 0;
+/// Resource: pages of a grant table.
+pub const RESOURCE_GRANT_TABLE: u16 = 1;
+/// Identifier in a grant table: the shared pages.
+pub const RESOURCE_GRANT_TABLE_SHARED: u32 = 0;
+/// Identifier in a grant table: the status pages.
+pub const RESOURCE_GRANT_TABLE_STATUS: u32 = 1;
+
+/// Maps pages of a domain's resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AcquireResource {
+    /// In: whose.
+    pub domid: u16,
+    /// In: `RESOURCE_*`.
+    pub kind: u16,
+    /// In: which one of that kind.
+    pub id: u32,
+    /// In: pages. Out, where it was 0 and there is no list: pages that there can be.
+    pub nr_frames: u32,
+    /// Zero.
+    pub pad: u32,
+    /// In: first page.
+    pub frame: u64,
+    /// Guest-virtual address of an array of `u64`: where they are to appear; 0: tell the size.
+    pub frame_list: u64,
+}
+
+const _: () = assert!(size_of::<AcquireResource>() == 32);
+const _: () = assert!(offset_of!(AcquireResource, frame) == 16);
 
 /// Bytes of an entry of a memory map: `u64` first byte, `u64` bytes, `u32` kind, without padding.
 pub const E820_ENTRY_LEN: usize = 20;

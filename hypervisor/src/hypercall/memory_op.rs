@@ -50,6 +50,7 @@ impl Hypervisor {
                 self.unmap_page(id, Gfn(request.gpfn)).map(|_| 0)
             }
             memory::MEMORY_MAP => self.memory_map(&call, arg),
+            memory::ACQUIRE_RESOURCE => self.acquire_resource(&call, arg),
             memory::MACHINE_MEMORY_MAP
             | memory::SET_MEMORY_MAP
             | memory::SET_POD_TARGET

@@ -3,6 +3,10 @@
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
 pub(crate) mod event_channel_op;
+pub(crate) mod grant_copy;
+pub(crate) mod grant_frames;
+pub(crate) mod grant_map;
+pub(crate) mod grant_table_op;
 pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
@@ -69,6 +73,7 @@ impl Hypervisor {
             hypercall::MULTICALL => self.multicall(call, args),
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
+            hypercall::GRANT_TABLE_OP => self.grant_table_op(call, args).map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
             hypercall::SET_TIMER_OP => self.set_timer_op(call, args).map(Disposition::Return),
             hypercall::VM_ASSIST => self.vm_assist(call, args).map(Disposition::Return),

@@ -28,6 +28,8 @@ pub(crate) enum Owner {
     Domain(DomId),
     /// A static shared region.
     Region,
+    /// The grant table of a domain.
+    GrantTable(DomId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +196,7 @@ impl Memory {
     pub(crate) fn set_gfn(&mut self, mfn: Mfn, gfn: Option<Gfn>) {
         let Some(index) = self.frames.index(mfn) else { return };
         let frame = &mut self.frames.table[index];
-        if let Owner::Domain(domain) = frame.owner {
+        if let Owner::Domain(domain) | Owner::GrantTable(domain) = frame.owner {
             self.touched.extend(frame.gfn.map(|old| (domain, old)));
             self.touched.extend(gfn.map(|new| (domain, new)));
         }

@@ -15,7 +15,9 @@ const USER: u64 = 1 << 2;
 /// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
 /// alike. Bit 52 is left to software.
 const HIDDEN: u64 = 1 << 52;
-const KIND_SHIFT: u32 = 9;
+/// Bits 53 to 56 are left to software, too.
+const KIND_SHIFT: u32 = 53;
+const KIND_MASK: u64 = 0xf;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
@@ -35,8 +37,14 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of whoever granted it.
+    Grant = 4,
+    /// A frame of the domain's grant table.
+    GrantTable = 5,
+    /// A frame of some domain's grant table, as a resource.
+    Resource = 6,
     /// A page that reads as all ones: no device is there.
-    Hole = 4,
+    Hole = 7,
 }
 
 /// A mapped guest frame.
@@ -65,12 +73,15 @@ impl Mapping {
         if entry & (PRESENT | HIDDEN) == 0 {
             return None;
         }
-        let kind = match entry >> KIND_SHIFT & 7 {
+        let kind = match entry >> KIND_SHIFT & KIND_MASK {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
-            4 => Kind::Hole,
-            _ => Kind::Instrumentation,
+            3 => Kind::Instrumentation,
+            4 => Kind::Grant,
+            5 => Kind::GrantTable,
+            6 => Kind::Resource,
+            _ => Kind::Hole,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }

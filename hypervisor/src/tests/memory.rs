@@ -118,7 +118,7 @@ fn frames_move_and_replace_what_was_there() {
     assert_eq!(add(&mut world, memory::MAPSPACE_GMFN, GFN + 1, GFN + 1), 0);
     assert_eq!(mfn(&world, GFN + 1), moved);
     for (space, idx, gfn) in
-        [(2, GFN, GFN + 2), (2, 0x10000, GFN), (2, GFN + 2, 1 << 35), (1, 0, GFN), (6, 0, GFN)]
+        [(2, GFN, GFN + 2), (2, 0x10000, GFN), (2, GFN + 2, 1 << 35), (1, 16, GFN), (6, 0, GFN)]
     {
         assert_eq!(add(&mut world, space, idx, gfn), code(Errno::Inval), "{space} {idx:#x}");
     }

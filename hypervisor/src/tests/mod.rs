@@ -1,10 +1,12 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
 mod events;
+mod grants;
 mod guests;
 mod interface;
 mod memory;
 mod planted;
+mod planted_grants;
 mod planted_vcpus;
 mod schedule;
 mod vcpus;
