@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
 mod build;
 pub mod bundle;
 pub mod config;
@@ -31,6 +32,7 @@ mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod vcpu;
 
 pub use arch::InjectGp;

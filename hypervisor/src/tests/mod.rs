@@ -11,7 +11,9 @@ mod planted;
 mod planted_events;
 mod planted_grants;
 mod planted_memory;
+mod planted_vcpus;
 mod schedule;
+mod vcpus;
 
 use crate::{
     Disposition, GuestContext, Hypervisor, Options, PagingMode, VcpuId,
