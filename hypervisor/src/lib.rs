@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
 mod build;
 pub mod bundle;
 pub mod config;
@@ -17,6 +18,7 @@ mod control;
 mod domain;
 mod domains;
 mod event;
+mod fifo;
 mod grant;
 mod hypercall;
 mod hypervisor;
@@ -33,6 +35,7 @@ mod start;
 mod teardown;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod vcpu;
 
 pub use arch::InjectGp;

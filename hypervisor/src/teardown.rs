@@ -28,6 +28,7 @@ impl Hypervisor {
     /// Gives back what a dying domain has. The order matters: what others may use of it goes before its memory.
     fn relinquish(&mut self, id: DomId) -> Result<(), Errno> {
         self.relinquish_ports(id)?;
+        self.forget_areas(id);
         self.release_grants(id);
         self.relinquish_map(id)?;
         self.relinquish_memory(id)?;
@@ -43,18 +44,13 @@ impl Hypervisor {
 
     /// So much work.
     fn charge_for(&mut self, units: u64) -> Result<(), Errno> {
-        self.credit = self.credit.checked_sub(units).ok_or(Errno::Again)?;
-        Ok(())
+        self.spend(units)
     }
 
-    /// Closes its event channels. The other ends wait for somebody new.
+    /// Closes its event channels, and lets go of the frames in which events are queued. The other ends wait for somebody new.
     fn relinquish_ports(&mut self, id: DomId) -> Result<(), Errno> {
-        let ports = self.domain(id).map(|domain| domain.events.in_use()).unwrap_or_default();
-        for port in ports {
-            self.charge()?;
-            // A loopback closes both ends.
-            let _ = self.close_port(id, port);
-        }
+        self.close_all(id)?;
+        self.end_fifo(id);
         Ok(())
     }
 
@@ -69,8 +65,10 @@ impl Hypervisor {
                 let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
                 p2m.clear(memory, gfn);
                 self.displace(mapping, gfn);
-                if mapping.kind == Kind::Ram {
-                    self.orphan(id, mapping.mfn);
+                match mapping.kind {
+                    Kind::Ram => self.orphan(id, mapping.mfn),
+                    Kind::Hole => self.memory.put(mapping.mfn),
+                    _ => {}
                 }
             }
             let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;

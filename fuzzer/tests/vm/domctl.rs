@@ -174,3 +174,98 @@ fn a_domain_that_nobody_resumes_never_comes_back() {
     );
     vm.check_well();
 }
+
+#[test]
+fn a_device_model_has_its_buffers_audited() {
+    let mut vm = Vm::boot();
+    let create = "d0 dm_op.create_ioreq_server(d2, 1, &{request: &{handle_bufioreq: 0}, size: 16})";
+    vm.check(&[
+        (create, "= 0"),
+        ("d0 dm_op.set_ioreq_server_state(d2, 1, &{request: &{id: 0, enabled: 1}, size: 12})", "= 0"),
+        ("d0 dm_op.set_ioreq_server_state(d2, 1, &{request: &{id: 3, enabled: 1}, size: 12})", "= -2 (ENOENT)"),
+        (&create.replace("size: 16", "size: 15"), "= -14 (EFAULT)"),
+        (&create.replace("size: 16", "size: 0"), "= -14 (EFAULT)"),
+        (&create.replace("d2, 1", "d2, 0"), "= -14 (EFAULT)"),
+        (&create.replace("d2, 1", "d2, 3"), "= -7 (E2BIG)"),
+        (&create.replace("d0 ", "d1 "), "= -1 (EPERM)"),
+        (&create.replace("d2, 1", "d0, 1"), "= -1 (EPERM)"),
+        (&create.replace("d2, 1", "77, 1"), "= -3 (ESRCH)"),
+        (
+            "d0 dm_op.set_mem_type(d2, 1, &{request: &{nr: 1, mem_type: ram_ro, first_pfn: 0x281}, size: 24})",
+            "= 0; *",
+        ),
+        ("d2 agent.read(0x281000)", "= 0"),
+        ("d2 agent.write(0x281000, 0x1)", "raised exception 14, *"),
+        ("d0 dm_op.nr_vcpus(d2, 1, &{request: &{vcpus: out}, size: 12})", "= 0; *"),
+    ]);
+    vm.check_well();
+}
+
+#[test]
+fn parameters_and_the_machine_are_told() {
+    let mut vm = Vm::boot();
+    vm.check(&[
+        ("d0 hvm_op.set_param(&{domid: d1, index: store_pfn, value: 0x9})", "= 0"),
+        ("d1 hvm_op.get_param(&{domid: self, index: store_pfn})", "= 0; arg.value = 9"),
+        ("d1 hvm_op.set_param(&{domid: self, index: store_pfn, value: 0x8})", "= -1 (EPERM)"),
+        ("d1 hvm_op.set_param(&{domid: d2, index: callback_irq, value: 0x8})", "= -1 (EPERM)"),
+        ("d1 hvm_op.set_param(&{domid: self, index: 99, value: 0x8})", "= -22 (EINVAL)"),
+        ("d1 hvm_op.flush_tlbs(0)", "= 0"),
+        ("d1 hvm_op.altp2m(&fill(0x0, 96))", "= -95 (EOPNOTSUPP)"),
+        ("d0 sysctl.physinfo(&{})", "= 0; *"),
+        ("d1 sysctl.physinfo(&{})", "= -1 (EPERM)"),
+        ("d0 sysctl.physinfo(&{interface_version: 1})", "= -13 (EACCES)"),
+        ("d0 sysctl.coverage_op(&{coverage_cmd: read, size: 8, buffer: &fill(0x0, 8)})", "= -105 (ENOBUFS)"),
+        (
+            "d0 sysctl.getdomaininfolist(&{first_domain: d1, max_domains: 2, buffer: &fill(0x0, 448)})",
+            "= 0; *",
+        ),
+    ]);
+    vm.check_well();
+}
+
+#[test]
+fn shared_memory_is_seen_as_configured() {
+    let mut vm = Vm::boot();
+    vm.check(&[
+        // The pool of the configuration: d2 sees it from the second page on, and may not write.
+        ("d1 agent.write(0x10101008, 0x77)", "= 0"),
+        ("d2 agent.read(0x10100008)", "= 0x77"),
+        ("d2 agent.write(0x10100008, 0x1)", "raised exception 14, *"),
+        ("d0 agent.write(0x10101008, 0x78)", "= 0"),
+        ("d1 agent.read(0x10101008)", "= 0x78"),
+        ("d0 agent.read(0x10102000)", "raised exception 14, *"),
+        ("d1 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x10100})", "= -22 (EINVAL)"),
+        // The shared info waits at its magic page; handing it over leaves no hole in RAM.
+        ("d1 agent.read(0x39000000)", "= *"),
+        ("d1 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x39000})", "= 0"),
+        ("d1 agent.read(0x39000000)", "raised exception 14, *"),
+        ("d1 memory_op.current_reservation(&{domid: self})", "= 1024"),
+        (
+            "d1 memory_op.add_to_physmap(&{domid: self, size: 0, space: shared_info, idx: 0x0, gpfn: 0x39000})",
+            "= 0",
+        ),
+        ("d1 agent.read(0x39000000)", "= *"),
+    ]);
+    vm.check_well();
+}
+
+#[test]
+fn the_control_domain_maps_frames_of_others() {
+    let mut vm = Vm::boot();
+    let map = "d0 memory_op.add_to_physmap_batch(&{domid: self, space: gmfn_foreign, size: 1, foreign_domid: d2, idxs: &[0x280], gpfns: &[0x400], errs: &[9]})";
+    vm.check(&[
+        ("d2 agent.write(playground, 0x1234)", "= 0"),
+        (map, "= 0; *"),
+        ("d0 agent.read(0x400000)", "= 4660"),
+        (&map.replace("d0 ", "d1 "), "= -1 (EPERM)"),
+        ("d0 domctl.destroydomain(&{domain: d2})", "= *"),
+        ("d0 domctl.destroydomain(&{domain: d2})", "= *"),
+        ("d0 domctl.destroydomain(&{domain: d2})", "= *"),
+        ("d0 domctl.destroydomain(&{domain: d2})", "= -3 (ESRCH)"),
+        // The frame outlives its owner.
+        ("d0 agent.read(0x400000)", "= 4660"),
+        ("d0 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x400})", "= 0"),
+    ]);
+    vm.check_well();
+}

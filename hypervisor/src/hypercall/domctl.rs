@@ -79,7 +79,7 @@ impl Hypervisor {
                 self.write_struct(&call, at, &request)?;
             }
             abi::GET_VCPU_INFO => {
-                let info = self.vcpu_info(id, body(&request)?)?;
+                let info = self.known_of_vcpu(id, body(&request)?)?;
                 answer(&mut request, &info);
                 self.write_struct(&call, at, &request)?;
             }
@@ -162,6 +162,7 @@ impl Hypervisor {
             may_cover: false,
             coverage: DomainCoverage::new(),
             secret: shared_info,
+            assists: 0,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
@@ -255,7 +256,7 @@ impl Hypervisor {
         }
     }
 
-    fn vcpu_info(&self, id: DomId, asked: abi::GetVcpuInfo) -> Result<abi::GetVcpuInfo, Errno> {
+    fn known_of_vcpu(&self, id: DomId, asked: abi::GetVcpuInfo) -> Result<abi::GetVcpuInfo, Errno> {
         let domain = self.domain(id).ok_or(Errno::Srch)?;
         if asked.vcpu >= domain.control.max_vcpus {
             return Err(Errno::Inval);

@@ -310,7 +310,12 @@ fn destruction_is_bounded_and_goes_on_where_it_was() {
         let open = event::AllocUnbound { dom: 1, remote_dom: 2, port: 0 };
         assert_eq!(world.call_with(D1, hypercall::EVENT_CHANNEL_OP, event::ALLOC_UNBOUND, open).0, 0);
     }
+    // More pages than one call frees, half of them without a place.
+    assert_eq!(domctl(&mut world, with(abi::MAX_MEM, 1, &abi::MaxMem { max_memkb: 1 << 20 })), 0);
+    let more = memory::Reservation { nr_extents: 300, domid: 1, ..Default::default() };
+    assert_eq!(world.call_with(D1, hypercall::MEMORY_OP, memory::INCREASE_RESERVATION, more).0, 300);
     assert_eq!(domctl(&mut world, request(abi::DESTROY_DOMAIN, 1)), code(Errno::Again));
+    assert_eq!(world.hypervisor.audit(), Ok(()));
     // In between it is there for its destruction only.
     assert_eq!(populate(&mut world, 1, &[0x4000]), 0);
     assert_eq!(domctl(&mut world, request(abi::RESUME_DOMAIN, 1)), 0);

@@ -2,6 +2,7 @@
 
 mod device_model;
 mod domctl;
+mod event_fifo;
 mod events;
 mod grants;
 mod guests;
@@ -9,10 +10,13 @@ mod interface;
 mod memory;
 mod oracles;
 mod planted;
+mod planted_events;
 mod planted_grants;
 mod planted_memory;
+mod planted_vcpus;
 mod regions;
 mod schedule;
+mod vcpus;
 
 use crate::{
     Disposition, GuestContext, Hypervisor, Options, PagingMode, VcpuId,

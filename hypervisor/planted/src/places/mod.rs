@@ -6,3 +6,4 @@ mod general;
 mod grants;
 mod memory;
 mod time;
+mod vcpu;
