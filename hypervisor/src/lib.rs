@@ -32,5 +32,5 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
-pub use instruction::Instruction;
+pub use instruction::{Decoded, Instruction};
 pub use options::Options;

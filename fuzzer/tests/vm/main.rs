@@ -2,12 +2,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../machine_code/mod.rs"]
+mod machine_code;
 
 mod agent;
 mod corpora;
 mod coverage;
 mod events;
 mod harness;
+mod hostile;
 mod memory;
 mod multicall;
 mod planted;
