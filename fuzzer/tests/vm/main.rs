@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 pub(crate) mod common;
+#[path = "../machine_code/mod.rs"]
+pub(crate) mod machine_code;
 
 mod agent;
 mod corpora;
@@ -13,6 +15,7 @@ mod escape;
 mod events;
 mod grants;
 mod harness;
+mod hostile;
 mod memory;
 mod modes;
 mod multicall;

@@ -4,7 +4,7 @@ use coverage_hypercall::crash::CrashKind;
 use hyperfuzz::engine::Outcome;
 use planted_bugs::Bug;
 
-use crate::planted::{check_calls, record};
+use super::planted::{check_calls, record};
 
 const GRANT: (&str, &str) = ("d1 agent.grant_access(9, d2, 0x280, 0x0)", "= 9");
 
