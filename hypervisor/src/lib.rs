@@ -10,12 +10,15 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
 mod build;
 pub mod bundle;
 pub mod config;
 mod domain;
 mod domains;
 mod event;
+mod fifo;
+mod grant;
 mod hypercall;
 mod hypervisor;
 mod instruction;
@@ -29,6 +32,7 @@ mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod vcpu;
 
 pub use arch::InjectGp;

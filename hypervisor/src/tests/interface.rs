@@ -203,7 +203,7 @@ fn coverage_is_read_mapped_and_released() {
 
 /// Whether to switch before, hypercall, sub-operation, structure.
 fn any_call() -> impl Strategy<Value = (bool, u64, u64, Vec<u64>)> {
-    let number = prop::sample::select(vec![12u64, 12, 13, 17, 18, 29, 32, 32, 54, 55]);
+    let number = prop::sample::select(vec![12u64, 12, 13, 17, 18, 20, 20, 29, 32, 32, 54, 55]);
     let word = prop_oneof![
         4 => 0u64..8,
         4 => 0x70u64..0x90,
@@ -228,7 +228,7 @@ proptest! {
             if world.hypervisor.lookup(id.domain, Gfn(ARENA >> 12)).is_some_and(|there| there.writable) {
                 world.poke_words(id, ARENA, &words);
             }
-            let args = if number == hypercall::MULTICALL { [ARENA, cmd % 3] } else { [cmd, ARENA] };
+            let args = if number == hypercall::MULTICALL { [ARENA, cmd % 3, 0] } else { [cmd, ARENA, cmd % 3] };
             let _ = world.raw(id, number, &args);
         }
         for domain in [1, 2] {
