@@ -9,7 +9,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::{
-    engine::{EngineError, bundle, qemu},
+    engine::{EngineError, boot, bundle, qemu},
     images,
     triage::symbols::Symbols,
 };
@@ -25,12 +25,15 @@ pub const RAM_SIZE: u64 = 32 << 20;
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
+    /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, many times as fast.
+    ReferencePv,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReferenceHvm => "reference-hvm",
+            Self::ReferencePv => "reference-pv",
         })
     }
 }
@@ -77,19 +80,33 @@ impl Settings {
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
-        let mut words = Vec::new();
-        if !self.plants.is_empty() {
-            words.push(format!("plant={}", self.plants.join(",")));
-        }
         let modules = bundle::build(DOMAINS, images::AGENT);
         let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
         qemu::QemuEngine::start(qemu::QemuConfig {
             binary: self.qemu.clone(),
-            cmdline: words.join(" "),
+            cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
         })
+    }
+
+    /// The machine that runs a guest for its own sake.
+    pub fn standalone(&self) -> boot::Machine<'static> {
+        boot::Machine { binary: self.qemu.clone(), hypervisor: images::HYPERVISOR, words: self.words() }
+    }
+
+    /// Words of the hypervisor's command line.
+    fn words(&self) -> Vec<String> {
+        let mode = match self.target {
+            Target::ReferenceHvm => "mode=hvm",
+            Target::ReferencePv => "mode=pv",
+        };
+        let mut words = vec![mode.to_owned()];
+        if !self.plants.is_empty() {
+            words.push(format!("plant={}", self.plants.join(",")));
+        }
+        words
     }
 
     /// Symbols of the hypervisor.

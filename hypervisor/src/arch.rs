@@ -3,6 +3,7 @@
 use crate::{
     address::Gpa,
     hypervisor::{Hypervisor, VcpuId},
+    options::Mode,
 };
 use xen_abi::{cpuid, hypercall};
 
@@ -15,10 +16,12 @@ pub struct InjectGp;
 
 /// IA32_TIME_STAMP_COUNTER, Intel manual volume 4.
 const MSR_TSC: u32 = 0x10;
-/// IA32_APIC_BASE.
-const MSR_APIC_BASE: u32 = 0x1b;
 /// Leaf 1 ECX: MONITOR/MWAIT.
 const MONITOR: u32 = 1 << 3;
+/// Leaf 1 ECX: x2APIC and the timer of the local APIC that counts time-stamps.
+const APIC_MODES: u32 = 1 << 21 | 1 << 24;
+/// Leaf 1 EDX, and of AMD's leaf 8000_0001: a local APIC.
+const APIC: u32 = 1 << 9;
 /// Leaf 1 ECX: there is a hypervisor.
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 8000_0001 ECX: SVM, AMD manual volume 3, appendix E.
@@ -29,8 +32,8 @@ impl Hypervisor {
     pub fn cpuid(&self, caller: VcpuId, leaf: u32, subleaf: u32, native: [u32; 4]) -> [u32; 4] {
         let [eax, ebx, ecx, edx] = native;
         match leaf {
-            1 => [eax, ebx, (ecx & !MONITOR) | HYPERVISOR, edx],
-            0x8000_0001 => [eax, ebx, ecx & !SVM, edx],
+            1 => [eax, ebx, (ecx & !(MONITOR | APIC_MODES)) | HYPERVISOR, edx & !APIC],
+            0x8000_0001 => [eax, ebx, ecx & !SVM, edx & !APIC],
             0x8000_000a => [0; 4],
             cpuid::BASE => [cpuid::LAST, cpuid::SIGNATURE_EBX, cpuid::SIGNATURE_ECX, cpuid::SIGNATURE_EDX],
             cpuid::VERSION => [VERSION, 0, 0, 0],
@@ -41,11 +44,12 @@ impl Hypervisor {
                 2 => [1_000_000, 0, 0, 0],
                 _ => [0; 4],
             },
-            cpuid::HVM => {
+            // Xen tells these to hvm guests only.
+            cpuid::HVM if self.options.mode == Mode::Hvm => {
                 let features = cpuid::HVM_VCPU_ID_PRESENT | cpuid::HVM_DOMID_PRESENT;
                 [features, u32::from(caller.vcpu), u32::from(caller.domain), 0]
             }
-            0x4000_0005..=0x4fff_ffff => [0; 4],
+            0x4000_0004..=0x4fff_ffff => [0; 4],
             _ => native,
         }
     }
@@ -57,7 +61,7 @@ impl Hypervisor {
     pub fn rdmsr(&mut self, _caller: VcpuId, msr: u32) -> Result<u64, InjectGp> {
         match msr {
             MSR_TSC => Ok(self.time),
-            MSR_APIC_BASE | cpuid::MSR_HYPERCALL => Ok(0),
+            cpuid::MSR_HYPERCALL => Ok(0),
             _ => Err(InjectGp),
         }
     }
@@ -84,11 +88,16 @@ impl Hypervisor {
             return Err(InjectGp);
         }
         for number in 0..hypercall::COUNT {
-            // mov eax, number; vmmcall; ret
+            let [a, b, c, d] = (number as u32).to_le_bytes();
             let mut stub = [0xcc; 32];
-            stub[0] = 0xb8;
-            stub[1..5].copy_from_slice(&(number as u32).to_le_bytes());
-            stub[5..9].copy_from_slice(&[0x0f, 0x01, 0xd9, 0xc3]);
+            match self.options.mode {
+                // mov eax, number; vmmcall; ret
+                Mode::Hvm => stub[..9].copy_from_slice(&[0xb8, a, b, c, d, 0x0f, 0x01, 0xd9, 0xc3]),
+                // push rcx; push r11; mov eax, number; syscall; pop r11; pop rcx; ret
+                Mode::Pv => stub[..14].copy_from_slice(&[
+                    0x51, 0x41, 0x53, 0xb8, a, b, c, d, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
+                ]),
+            }
             let to = crate::address::Maddr(mapping.mfn.address().0 + number * 32);
             self.memory.machine.write(to, &stub);
         }

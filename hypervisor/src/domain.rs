@@ -1,6 +1,6 @@
 //! A domain.
 
-use crate::{address::Mfn, event::EventChannels, grant::Grants, mem::p2m::P2m, schedule::Vcpu};
+use crate::{address::Mfn, event::EventChannels, grant::Grants, mem::p2m::P2m, vcpu::Vcpu};
 use alloc::{string::String, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
 use xen_abi::{DomId, memory::E820Entry};
@@ -32,6 +32,8 @@ pub(crate) struct Domain {
     pub may_cover: bool,
     /// Its side of the coverage hypercall.
     pub coverage: DomainCoverage,
+    /// The frame that holds its secret.
+    pub secret: Mfn,
     /// Why it ended.
     pub shutdown: Option<u32>,
     /// What it wants to be reported when it ends.
@@ -40,10 +42,6 @@ pub(crate) struct Domain {
     pub watchdogs: [u64; WATCHDOGS],
     /// Its memory map at the start.
     pub memory_map: Vec<E820Entry>,
-    /// Where it is entered.
-    pub entry: u32,
-    /// Guest-physical address of its start info.
-    pub start_info: u32,
     /// Console text since the last end of line.
     pub console: Vec<u8>,
 }

@@ -19,17 +19,24 @@ mod event;
 mod grant;
 mod hypercall;
 mod hypervisor;
+mod instruction;
 pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
+mod runstate;
 mod schedule;
+mod start;
 #[cfg(test)]
 mod tests;
+mod vcpu;
 
 pub use arch::InjectGp;
 pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
+pub use instruction::Instruction;
 pub use options::Options;
+pub use start::{Segment, StartState};

@@ -4,6 +4,7 @@
 //! distribution's QEMU and our plugin. Everything that an engine returns was copied out of guest memory
 //! once and validated; the guest may have written anything.
 
+pub mod boot;
 pub mod bundle;
 pub mod qemu;
 

@@ -9,8 +9,18 @@ use x86_64::PhysAddr;
 
 use super::layout;
 
-/// Bytes of the heap. It holds page tables, domains and what the boot module unpacks to.
-pub(crate) const LEN: u64 = 4 << 20;
+/// Bytes of the heap on a machine with no more RAM than [`COVERED`]. It holds page tables, domains and what the boot module
+/// unpacks to.
+const LEN: u64 = 4 << 20;
+/// RAM, in bytes, whose frame table fits into [`LEN`] with ease.
+const COVERED: u64 = 64 << 20;
+/// Bytes of heap for each page of RAM beyond it: its entry in the frame table, and some.
+const PER_PAGE: u64 = 64;
+
+/// Bytes of the heap on a machine with so many bytes of RAM.
+pub(crate) const fn len(ram: u64) -> u64 {
+    LEN + (ram.saturating_sub(COVERED) / layout::PAGE * PER_PAGE).next_multiple_of(layout::PAGE)
+}
 
 #[global_allocator]
 static HEAP: TalcLock<SpinMutex<()>, Manual> = TalcLock::new(Manual);

@@ -9,10 +9,10 @@ use super::{
     exit::VmExit,
     permissions,
     vmcb::{self, Segment, Vmcb, intercept_1, intercept_2},
-    world::{self, FpuState, Registers},
+    world::{self, Registers},
 };
+use crate::image::fpu::{self, FpuState};
 
-const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
@@ -24,8 +24,6 @@ const EFER_NXE: u64 = 1 << 11;
 const ATTRIBUTE_LONG: u16 = 1 << 9;
 /// Page attribute table after reset (AMD APM volume 2, section 7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-/// RFLAGS after reset: the bit that is always set.
-const RFLAGS_RESET: u64 = 1 << 1;
 
 const UD: u64 = 6;
 const GP: u64 = 13;
@@ -39,10 +37,20 @@ pub(super) struct Vcpu {
     vmcb: Box<Vmcb>,
     registers: Registers,
     fpu: FpuState,
+    /// Where the last VMMCALL was whose bytes were looked at, and its length.
+    vmmcall: Option<(Place, u64)>,
+}
+
+/// Where an instruction lies: its address, and the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    rip: u64,
+    base: u64,
+    cr3: u64,
 }
 
 impl Vcpu {
-    /// A vCPU at its domain's PVH entry: 32-bit protected mode, flat segments, paging off, EBX the start info.
+    /// A vCPU that has not run yet.
     pub(super) fn new(entry: &Entry) -> Self {
         let mut vmcb = Box::new(Vmcb::new_zeroed());
         let control = &mut vmcb.control;
@@ -81,25 +89,48 @@ impl Vcpu {
         control.nested_control = vmcb::NESTED_PAGING;
         control.nested_cr3 = entry.nested_cr3.0;
 
-        let flat = |attributes| Segment { selector: 0, attributes, limit: u32::MAX, base: 0 };
+        let start = &entry.start;
+        let segment = |from: hypervisor::Segment| Segment {
+            selector: 0,
+            attributes: from.attributes,
+            limit: from.limit,
+            base: from.base,
+        };
         let save = &mut vmcb.save;
-        save.cs = flat(0xc9b);
-        for segment in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
-            *segment = flat(0xc93);
-        }
-        save.tr = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
+        save.cs = segment(start.cs);
+        save.ds = segment(start.ds);
+        save.es = segment(start.es);
+        save.ss = segment(start.ss);
+        save.tr = segment(start.tr);
+        // No start state says anything of these.
+        save.fs = save.ds;
+        save.gs = save.ds;
         save.ldtr = Segment { selector: 0, attributes: 0x82, limit: 0, base: 0 };
-        save.efer = vmcb::EFER_SVME;
-        save.cr0 = CR0_PE | CR0_ET;
+        save.cpl = start.privilege();
+        save.efer = start.efer | vmcb::EFER_SVME;
+        save.cr0 = start.cr0 | CR0_ET;
+        save.cr3 = start.cr3;
+        save.cr4 = start.cr4;
         save.dr6 = 0xffff_0ff0;
         save.dr7 = 0x400;
-        save.rflags = RFLAGS_RESET;
+        save.rflags = start.rflags;
         save.pat = PAT_RESET;
-        save.rip = entry.eip.into();
+        save.rip = start.rip;
+        save.rsp = start.rsp;
+        save.rax = start.rax;
         Self {
             vmcb,
-            registers: Registers { rbx: entry.ebx.into(), ..Registers::default() },
+            registers: Registers {
+                rbx: start.rbx,
+                rcx: start.rcx,
+                rdx: start.rdx,
+                rsi: start.rsi,
+                rdi: start.rdi,
+                rbp: start.rbp,
+                ..Registers::default()
+            },
             fpu: FpuState::new(),
+            vmmcall: None,
         }
     }
 
@@ -112,29 +143,59 @@ impl Vcpu {
 
     /// Puts the floating-point state aside because another vCPU will run.
     pub(super) fn leave_processor(&mut self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.save();
         }
     }
 
     /// The opposite of [`Self::leave_processor`].
     pub(super) fn take_processor(&self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.restore();
         }
     }
 
-    /// Steps over the instruction that caused the exit. Its length is what the opcode alone takes: a guest that puts
-    /// prefixes in front lands inside its own instruction.
+    /// Steps over the instruction that caused the exit, and over what it would have held back (AMD APM volume 2, section 15.21.5).
     pub(super) fn skip(&mut self, len: u64) {
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(len);
+        if !self.is_wide() {
+            self.vmcb.save.rip &= u64::from(u32::MAX);
+        }
+        self.vmcb.control.interrupt_shadow = 0;
+    }
+
+    /// The guest executes 64-bit code.
+    pub(super) fn is_wide(&self) -> bool {
+        self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0
+    }
+
+    /// Linear address of the instruction that caused the exit.
+    pub(super) fn instruction(&self) -> u64 {
+        let save = &self.vmcb.save;
+        if self.is_wide() { save.rip } else { save.cs.base.wrapping_add(save.rip) & u64::from(u32::MAX) }
+    }
+
+    /// Where that instruction lies.
+    pub(super) fn place(&self) -> Place {
+        let save = &self.vmcb.save;
+        Place { rip: save.rip, base: save.cs.base, cr3: save.cr3 }
+    }
+
+    /// Length of the VMMCALL that caused the exit, if it was the last one as well.
+    pub(super) fn known_vmmcall(&self) -> Option<u64> {
+        self.vmmcall.filter(|(place, _)| *place == self.place()).map(|(_, length)| length)
+    }
+
+    /// Remembers the VMMCALL that was stepped over.
+    pub(super) fn learn_vmmcall(&mut self, place: Place) {
+        self.vmmcall = Some((place, self.vmcb.save.rip.wrapping_sub(place.rip)));
     }
 
     /// Number and arguments of a hypercall, in the registers of the mode that the guest is in: rax, rdi, rsi, rdx, r10, r8, r9 in
     /// 64-bit code, else eax, ebx, ecx, edx, esi, edi, ebp (Xen's `public/arch-x86/xen-x86_64.h` and `xen-x86_32.h`).
     pub(super) fn hypercall(&self) -> (u64, [u64; 6]) {
         let r = &self.registers;
-        if self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0 {
+        if self.is_wide() {
             (self.vmcb.save.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
         } else {
             let low = |register: u64| register & u64::from(u32::MAX);
@@ -238,6 +299,13 @@ impl Vcpu {
         const VALID: u64 = 1 << 31;
         let error = error.map_or(0, |code| ERROR_VALID | u64::from(code) << 32);
         self.vmcb.control.event_injection = vector | EXCEPTION | VALID | error;
+    }
+
+    /// Raises an NMI at the next entry.
+    pub(super) fn inject_nmi(&mut self) {
+        const NMI: u64 = 2 << 8;
+        const VALID: u64 = 1 << 31;
+        self.vmcb.control.event_injection = 2 | NMI | VALID;
     }
 
     /// Raises #UD.
