@@ -14,6 +14,7 @@ use crate::{
         p2m::{Kind, Mapping, P2m},
     },
     options::Mode,
+    oracle::isolation::hide_secret,
     pv,
     start::StartState,
     vcpu::Vcpu,
@@ -209,6 +210,9 @@ impl Hypervisor {
             // Nothing looks at what building touches, and the log of a large domain would fill the heap.
             memory.touched.clear();
         }
+        // The guest's image and its start info may lie over it; then there is less to be found.
+        let secret = p2m.lookup(memory, Gfn(wanted.pages().saturating_sub(2))).ok_or_else(full)?.mfn;
+        hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
             if !place.domains.contains(&wanted.name) {
@@ -221,13 +225,11 @@ impl Hypervisor {
             }
             memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
-        if !wanted.holes.is_empty() {
-            let ones = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
-            memory.machine.fill_page(ones, 0xff);
-            for hole in &wanted.holes {
-                let mapping = Mapping { mfn: ones, kind: Kind::Hole, writable: false };
-                p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
-            }
+        for hole in &wanted.holes {
+            let mfn = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
+            memory.machine.fill_page(mfn, 0xff);
+            let mapping = Mapping { mfn, kind: Kind::Hole, writable: true };
+            p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
         }
         for segment in &image.segments {
             load(memory, &p2m, segment.at, segment.data)?;
@@ -257,6 +259,7 @@ impl Hypervisor {
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
+            secret,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],

@@ -32,6 +32,8 @@ pub(crate) struct Domain {
     pub may_cover: bool,
     /// Its side of the coverage hypercall.
     pub coverage: DomainCoverage,
+    /// The frame that holds its secret.
+    pub secret: Mfn,
     /// Why it ended.
     pub shutdown: Option<u32>,
     /// What it wants to be reported when it ends.

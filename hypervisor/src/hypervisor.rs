@@ -7,6 +7,7 @@ use crate::{
     machine::Machine,
     mem::{Memory, p2m::P2m},
     options::{Mode, Options},
+    oracle::{isolation::Checks, work::Watch},
     start::StartState,
     vcpu::State,
 };
@@ -17,6 +18,7 @@ use coverage_hypercall::{
     crash::CrashKind,
     harness::Canary,
 };
+use memory_scan::mix;
 use planted_bugs::Plants;
 use xen_abi::DomId;
 
@@ -141,6 +143,8 @@ pub struct Hypervisor {
     pub(crate) credit: u64,
     /// The current call is part of a multicall.
     pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
+    /// What oracles remember between calls.
+    pub(crate) checks: Checks,
 }
 
 impl Hypervisor {
@@ -152,7 +156,10 @@ impl Hypervisor {
         options: Options,
     ) -> Self {
         let plants = Box::new(options.plants.clone());
-        let mut memory = Memory::new(machine, ram);
+        // Guests cannot tell what secrets look like, though they are the same in each run of a build.
+        let seed = instrumentation.build_id().iter().fold(0, |seed, byte| mix(seed, u64::from(*byte)));
+        let watch = Watch::new(options.oracles, seed);
+        let mut memory = Memory::new(machine, ram, watch);
         memory.pv = options.mode == Mode::Pv;
         Self {
             memory,
@@ -169,6 +176,7 @@ impl Hypervisor {
             depth: 0,
             credit: 0,
             batch: None,
+            checks: Checks::default(),
         }
     }
 
@@ -230,16 +238,25 @@ impl Hypervisor {
 
     /// The domain with this identifier.
     pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get(id)
     }
 
     /// The domain with this identifier, to be changed.
     pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get_mut(id)
     }
 
     /// Memory and the map of a domain, both to be changed.
     pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         let domain = self.domains.get_mut(id)?;
         Some((&mut self.memory, &mut domain.p2m))
     }

@@ -17,6 +17,7 @@ pub mod config;
 mod domain;
 mod domains;
 mod event;
+mod fifo;
 mod grant;
 mod hypercall;
 mod hypervisor;

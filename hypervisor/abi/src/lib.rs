@@ -31,5 +31,7 @@ pub const DOMID_SELF: DomId = 0x7ff0;
 pub const DOMID_FIRST_RESERVED: DomId = 0x7ff0;
 /// Owner of pages that belong to nobody (`DOMID_INVALID`).
 pub const DOMID_INVALID: DomId = 0x7ff4;
+/// Bits of an address within a page.
+pub const PAGE_SHIFT: u32 = 12;
 /// Bytes of a page.
 pub const PAGE_SIZE: usize = 4096;

@@ -26,7 +26,7 @@ impl Hypervisor {
     }
 
     /// Static regions stay where the configuration put them, and grants are unmapped by their handles only.
-    fn assert_not_static(&self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
+    pub(crate) fn assert_not_static(&self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
         match self.lookup(id, gfn) {
             Some(mapping) if matches!(mapping.kind, Kind::Region | Kind::Grant) => Err(Errno::Inval),
             _ => Ok(()),
@@ -58,6 +58,11 @@ impl Hypervisor {
         let old = p2m.clear(memory, gfn).ok_or(Errno::Noent)?;
         displace(memory, old, gfn);
         Ok(old)
+    }
+
+    /// Something was mapped at a frame once, and nothing is now.
+    pub(crate) fn was_removed(&self, id: DomId, gfn: Gfn) -> bool {
+        self.domain(id).is_some_and(|domain| domain.p2m.was_removed(&self.memory, gfn))
     }
 
     /// Unmaps a frame of the domain's memory and takes the memory away from it.

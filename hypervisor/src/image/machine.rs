@@ -11,7 +11,7 @@ use hypervisor::{
 };
 use x86_64::{PhysAddr, registers::control::Cr3};
 
-use super::{console, crash, layout};
+use super::{console, crash, heap, layout};
 
 /// Bytes of the upper half of a root table.
 const UPPER_HALF: usize = 2048;
@@ -80,7 +80,11 @@ impl Machine for RealMachine {
         }
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn heap_damage(&self, thorough: bool) -> Option<&'static str> {
+        heap::damage(thorough)
+    }
+
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         crash::report(kind, &message)
     }
 }

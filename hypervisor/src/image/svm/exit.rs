@@ -22,7 +22,9 @@ mod code {
     pub(super) const FIRST_INSTRUCTION: u64 = 0x74;
     pub(super) const LAST_INSTRUCTION: u64 = 0x8d;
     pub(super) const NESTED_PAGE_FAULT: u64 = 0x400;
+    /// VMEXIT_INVALID is −1; QEMU writes 32 bits of it.
     pub(super) const INVALID: u64 = u64::MAX;
+    pub(super) const INVALID_NARROW: u64 = u32::MAX as u64;
 }
 
 /// Why a guest stopped.
@@ -84,7 +86,7 @@ impl VmExit {
                 Self::NestedFault { gpa: control.exit_info_2, error: control.exit_info_1 }
             }
             code::SHUTDOWN => Self::Shutdown,
-            code::INVALID => Self::InvalidState,
+            code::INVALID | code::INVALID_NARROW => Self::InvalidState,
             code::INTR | code::NMI => Self::HostEvent,
             code::WRITE_DR0..=code::WRITE_DR15 => Self::WriteDebugRegister,
             code @ (code::EXCEPTION_0..=code::EXCEPTION_31
