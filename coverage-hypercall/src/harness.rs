@@ -31,6 +31,10 @@ pub enum Marker {
     Crash = 3,
     /// No vCPU can run: all are blocked or dead.
     Idle = 4,
+    /// A guest runs from here on. For guests that are entered by other means than VMRUN, which speaks for itself.
+    Enter = 5,
+    /// The hypervisor runs from here on.
+    Leave = 6,
 }
 
 impl Marker {
@@ -41,6 +45,8 @@ impl Marker {
             2 => Self::Done,
             3 => Self::Crash,
             4 => Self::Idle,
+            5 => Self::Enter,
+            6 => Self::Leave,
             _ => return None,
         })
     }

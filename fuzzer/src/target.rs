@@ -25,12 +25,15 @@ pub const RAM_SIZE: u64 = 32 << 20;
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
+    /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, many times as fast.
+    ReferencePv,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReferenceHvm => "reference-hvm",
+            Self::ReferencePv => "reference-pv",
         })
     }
 }
@@ -95,7 +98,15 @@ impl Settings {
 
     /// Words of the hypervisor's command line.
     fn words(&self) -> Vec<String> {
-        if self.plants.is_empty() { Vec::new() } else { vec![format!("plant={}", self.plants.join(","))] }
+        let mode = match self.target {
+            Target::ReferenceHvm => "mode=hvm",
+            Target::ReferencePv => "mode=pv",
+        };
+        let mut words = vec![mode.to_owned()];
+        if !self.plants.is_empty() {
+            words.push(format!("plant={}", self.plants.join(",")));
+        }
+        words
     }
 
     /// Symbols of the hypervisor.

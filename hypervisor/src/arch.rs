@@ -3,6 +3,7 @@
 use crate::{
     address::Gpa,
     hypervisor::{Hypervisor, VcpuId},
+    options::Mode,
 };
 use xen_abi::{cpuid, hypercall};
 
@@ -43,11 +44,12 @@ impl Hypervisor {
                 2 => [1_000_000, 0, 0, 0],
                 _ => [0; 4],
             },
-            cpuid::HVM => {
+            // Xen tells these to hvm guests only.
+            cpuid::HVM if self.options.mode == Mode::Hvm => {
                 let features = cpuid::HVM_VCPU_ID_PRESENT | cpuid::HVM_DOMID_PRESENT;
                 [features, u32::from(caller.vcpu), u32::from(caller.domain), 0]
             }
-            0x4000_0005..=0x4fff_ffff => [0; 4],
+            0x4000_0004..=0x4fff_ffff => [0; 4],
             _ => native,
         }
     }
@@ -86,11 +88,16 @@ impl Hypervisor {
             return Err(InjectGp);
         }
         for number in 0..hypercall::COUNT {
-            // mov eax, number; vmmcall; ret
+            let [a, b, c, d] = (number as u32).to_le_bytes();
             let mut stub = [0xcc; 32];
-            stub[0] = 0xb8;
-            stub[1..5].copy_from_slice(&(number as u32).to_le_bytes());
-            stub[5..9].copy_from_slice(&[0x0f, 0x01, 0xd9, 0xc3]);
+            match self.options.mode {
+                // mov eax, number; vmmcall; ret
+                Mode::Hvm => stub[..9].copy_from_slice(&[0xb8, a, b, c, d, 0x0f, 0x01, 0xd9, 0xc3]),
+                // push rcx; push r11; mov eax, number; syscall; pop r11; pop rcx; ret
+                Mode::Pv => stub[..14].copy_from_slice(&[
+                    0x51, 0x41, 0x53, 0xb8, a, b, c, d, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
+                ]),
+            }
             let to = crate::address::Maddr(mapping.mfn.address().0 + number * 32);
             self.memory.machine.write(to, &stub);
         }

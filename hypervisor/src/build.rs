@@ -6,13 +6,18 @@ use crate::{
     config::{self, Config, ConfigError, DomainConfig},
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
+    grant::Grants,
     hypervisor::{Hypervisor, Region},
     mem::{
         Memory,
         frames::Owner,
         p2m::{Kind, Mapping, P2m},
     },
-    schedule::{State, Vcpu},
+    options::Mode,
+    oracle::isolation::hide_secret,
+    pv,
+    start::StartState,
+    vcpu::Vcpu,
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
@@ -38,6 +43,8 @@ pub enum BuildError {
     Elf,
     /// The guest's image has no PVH entry note.
     NoEntry,
+    /// The guest's image has no entry note for pv mode.
+    NoPvEntry,
     /// A part of the guest's image lies outside the memory of the domain.
     DoesNotFit {
         /// Where that part begins.
@@ -53,6 +60,7 @@ impl fmt::Display for BuildError {
             Self::Bundle(error) => error.fmt(f),
             Self::Encoding => f.write_str("domains.conf is not UTF-8"),
             Self::Config(error) => error.fmt(f),
+            Self::NoPvEntry => f.write_str("the guest's image has no pv entry note (Xen, type 1)"),
             Self::Elf => f.write_str("the guest's image is no valid little-endian ELF file"),
             Self::NoEntry => f.write_str("the guest's image has no PVH entry note (Xen, type 18)"),
             Self::DoesNotFit { at } => {
@@ -69,31 +77,54 @@ impl From<BundleError> for BuildError {
     }
 }
 
-/// What is to be loaded: guest-physical address, content.
+/// A part of an image.
+struct Segment<'a> {
+    at: Gpa,
+    data: &'a [u8],
+    /// Bytes that it takes in memory.
+    len: u64,
+    writable: bool,
+}
+
+/// What is to be loaded.
 struct Image<'a> {
     entry: u32,
-    segments: Vec<(Gpa, &'a [u8])>,
+    /// Entry in pv mode; 0: none.
+    pv_entry: u64,
+    segments: Vec<Segment<'a>>,
 }
 
 impl<'a> Image<'a> {
     fn parse(file: &'a [u8]) -> Result<Self, BuildError> {
         let bad = |_| BuildError::Elf;
         let parsed = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(bad)?;
-        let mut image = Self { entry: 0, segments: Vec::new() };
+        let mut image = Self { entry: 0, pv_entry: 0, segments: Vec::new() };
         for header in parsed.segments().ok_or(BuildError::Elf)? {
             match header.p_type {
                 abi::PT_LOAD => {
                     let data = parsed.segment_data(&header).map_err(bad)?;
-                    image.segments.push((Gpa(header.p_paddr), data));
+                    image.segments.push(Segment {
+                        at: Gpa(header.p_paddr),
+                        data,
+                        len: header.p_memsz,
+                        writable: header.p_flags & abi::PF_W != 0,
+                    });
                 }
                 abi::PT_NOTE => {
                     for note in parsed.segment_data_as_notes(&header).map_err(bad)? {
-                        if let Note::Unknown(note) = note
-                            && note.n_type == u64::from(elfnote::PHYS32_ENTRY)
-                            && elfnote::NAME.starts_with(note.name)
-                            && let Some(entry) = note.desc.first_chunk::<4>()
+                        let Note::Unknown(note) = note else { continue };
+                        if !elfnote::NAME.starts_with(note.name) {
+                            continue;
+                        }
+                        if note.n_type == u64::from(elfnote::PHYS32_ENTRY)
+                            && let Some(entry) = note.desc.first_chunk()
                         {
                             image.entry = u32::from_le_bytes(*entry);
+                        }
+                        if note.n_type == u64::from(elfnote::ENTRY)
+                            && let Some(entry) = note.desc.first_chunk()
+                        {
+                            image.pv_entry = u64::from_le_bytes(*entry);
                         }
                     }
                 }
@@ -117,6 +148,23 @@ fn load(memory: &mut Memory, p2m: &P2m, at: Gpa, data: &[u8]) -> Result<(), Buil
     Ok(())
 }
 
+/// Takes the right to write to pages from a pv guest that lie in read-only parts of its image: in hvm mode its own page tables
+/// do that.
+fn protect(memory: &mut Memory, p2m: &mut P2m, segments: &[Segment<'_>]) -> Result<(), BuildError> {
+    for segment in segments.iter().filter(|segment| !segment.writable) {
+        let end = segment.at.0.saturating_add(segment.len);
+        for gfn in segment.at.frame().0..end.div_ceil(PAGE_SIZE) {
+            let mapping = p2m.lookup(memory, Gfn(gfn)).ok_or(BuildError::DoesNotFit { at: segment.at })?;
+            let read_only = Mapping { writable: false, ..mapping };
+            let old = p2m.set(memory, Gfn(gfn), read_only).map_err(|_| BuildError::OutOfMemory)?;
+            if let Some(old) = old {
+                memory.put(old.mfn);
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Hypervisor {
     /// Builds all domains of the bundle: the files `domains.conf` and `agent.elf`.
     ///
@@ -127,6 +175,9 @@ impl Hypervisor {
         let text = core::str::from_utf8(text).map_err(|_| BuildError::Encoding)?;
         let config = config::parse(text).map_err(BuildError::Config)?;
         let image = Image::parse(bundle::find(bundle, "agent.elf")?)?;
+        if self.options.mode == Mode::Pv && image.pv_entry == 0 {
+            return Err(BuildError::NoPvEntry);
+        }
         for region in &config.shared {
             let pages = region.size / PAGE_SIZE;
             let first = self.memory.allocate_row(Owner::Region, pages, 1).ok_or(BuildError::OutOfMemory)?;
@@ -159,6 +210,9 @@ impl Hypervisor {
             // Nothing looks at what building touches, and the log of a large domain would fill the heap.
             memory.touched.clear();
         }
+        // The guest's image and its start info may lie over it; then there is less to be found.
+        let secret = p2m.lookup(memory, Gfn(wanted.pages().saturating_sub(2))).ok_or_else(full)?.mfn;
+        hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
             if !place.domains.contains(&wanted.name) {
@@ -177,18 +231,22 @@ impl Hypervisor {
             let mapping = Mapping { mfn, kind: Kind::Hole, writable: true };
             p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
         }
-        for (at, data) in &image.segments {
-            load(memory, &p2m, *at, data)?;
+        for segment in &image.segments {
+            load(memory, &p2m, segment.at, segment.data)?;
+        }
+        if memory.pv {
+            protect(memory, &mut p2m, &image.segments)?;
         }
         let start_info = wanted.last_page().address();
-        let start = start_info_page(start_info, &memory_map, wanted);
-        load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
-            state: if n == 0 { State::Runnable } else { State::Down },
-            resume: None,
-            poll: Vec::new(),
-            ready: false,
-        });
+        let (page, start) = if memory.pv {
+            let page = pv::start_info_page(wanted.pages(), &wanted.cmdline);
+            (page, StartState::pv(image.pv_entry, 0, start_info.0))
+        } else {
+            let page = start_info_page(start_info, &memory_map, wanted);
+            (page, StartState::pvh(image.entry, start_info.0 as u32))
+        };
+        load(memory, &p2m, start_info, &page)?;
+        let vcpus = (0..wanted.vcpus).map(|n| if n == 0 { Vcpu::first(start) } else { Vcpu::other() });
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -197,15 +255,15 @@ impl Hypervisor {
             max_pages: wanted.max_pages(),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
+            grants: Grants::new(),
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
+            secret,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
             memory_map,
-            entry: image.entry,
-            start_info: start_info.0 as u32,
             console: Vec::new(),
         })
     }

@@ -309,7 +309,7 @@ mod tests {
     fn the_default_is_two_domains_and_the_channel() {
         let config = parse(DEFAULT).unwrap();
         assert_eq!(config.domains.len(), 2);
-        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 1));
+        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 3));
         assert_eq!(config.shared.len(), 1);
         assert_eq!(config.shared[0].name, "channel");
         assert_eq!(config.shared[0].gpa.0, coverage_hypercall::channel::CHANNEL_GPA);

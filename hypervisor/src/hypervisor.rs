@@ -6,8 +6,10 @@ use crate::{
     domains::Domains,
     machine::Machine,
     mem::{Memory, p2m::P2m},
-    options::Options,
-    schedule::State,
+    options::{Mode, Options},
+    oracle::{isolation::Checks, work::Watch},
+    start::StartState,
+    vcpu::State,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::ops::Range;
@@ -16,6 +18,7 @@ use coverage_hypercall::{
     crash::CrashKind,
     harness::Canary,
 };
+use memory_scan::mix;
 use planted_bugs::Plants;
 use xen_abi::DomId;
 
@@ -35,6 +38,8 @@ pub enum PagingMode {
     Flat,
     /// By four-level tables: long mode.
     Long,
+    /// Only by the physical map, which is the page table of a pv guest.
+    Direct,
     /// In a way in which hypercalls cannot be made with buffers.
     Other,
 }
@@ -50,14 +55,14 @@ pub struct GuestContext {
     pub paging: PagingMode,
 }
 
-/// How a vCPU is entered for the first time: PVH, 32-bit protected mode without paging.
+/// How a vCPU is entered for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// First instruction.
-    pub eip: u32,
-    /// Guest-physical address of the start info.
-    pub ebx: u32,
-    /// Root of the nested page tables.
+    /// What its processor holds.
+    pub start: StartState,
+    /// Bases of FS, GS and the GS behind SWAPGS; in pv mode only.
+    pub bases: [u64; 3],
+    /// Root of the nested page tables; in pv mode, of the page tables.
     pub nested_cr3: Maddr,
     /// Address-space identifier, never 0.
     pub asid: u32,
@@ -124,6 +129,8 @@ pub struct Hypervisor {
     pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
+    /// How the addresses of the current vCPU were translated at its last call.
+    pub(crate) context: GuestContext,
     /// All domains have been ready once.
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
@@ -134,6 +141,8 @@ pub struct Hypervisor {
     pub(crate) credit: u64,
     /// The current call is part of a multicall.
     pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
+    /// What oracles remember between calls.
+    pub(crate) checks: Checks,
 }
 
 impl Hypervisor {
@@ -145,19 +154,26 @@ impl Hypervisor {
         options: Options,
     ) -> Self {
         let plants = Box::new(options.plants.clone());
+        // Guests cannot tell what secrets look like, though they are the same in each run of a build.
+        let seed = instrumentation.build_id().iter().fold(0, |seed, byte| mix(seed, u64::from(*byte)));
+        let watch = Watch::new(options.oracles, seed);
+        let mut memory = Memory::new(machine, ram, watch);
+        memory.pv = options.mode == Mode::Pv;
         Self {
-            memory: Memory::new(machine, ram),
+            memory,
             instrumentation,
             options,
             plants,
             domains: Domains::new(),
             regions: Vec::new(),
             current: None,
+            context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             started: false,
             time: 0,
             depth: 0,
             credit: 0,
             batch: None,
+            checks: Checks::default(),
         }
     }
 
@@ -190,15 +206,21 @@ impl Hypervisor {
     /// How a vCPU is entered for the first time.
     ///
     /// # Panics
-    /// If there is no such vCPU: the image passes on what [`Self::vcpu_to_run`] said.
+    /// If there is no such vCPU, or nobody has initialised it: the image passes on what [`Self::vcpu_to_run`] said.
     pub fn entry(&self, id: VcpuId) -> Entry {
         let domain = self.domain(id.domain).expect("the vCPU exists");
+        let start = self.vcpu(id).and_then(|vcpu| vcpu.start);
         Entry {
-            eip: domain.entry,
-            ebx: domain.start_info,
+            start: start.expect("the vCPU was initialised before it was up"),
+            bases: self.vcpu(id).map_or([0; 3], |vcpu| vcpu.pv.bases),
             nested_cr3: domain.p2m.root(),
             asid: u32::from(domain.id),
         }
+    }
+
+    /// Changes whenever a physical map does: whoever caches translations forgets them then.
+    pub const fn mapping_changes(&self) -> u64 {
+        self.memory.changes
     }
 
     /// Says what to do about an access that the nested tables refused.
@@ -213,16 +235,25 @@ impl Hypervisor {
 
     /// The domain with this identifier.
     pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get(id)
     }
 
     /// The domain with this identifier, to be changed.
     pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get_mut(id)
     }
 
     /// Memory and the map of a domain, both to be changed.
     pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         let domain = self.domains.get_mut(id)?;
         Some((&mut self.memory, &mut domain.p2m))
     }
@@ -245,6 +276,16 @@ impl Hypervisor {
         };
         let (from, next) = (recording(self, self.current), recording(self, Some(to)));
         coverage::switch(from, next, &mut *self.instrumentation);
-        self.current = Some(to);
+        let (from, context) = (self.current.replace(to), self.context);
+        if let Some(from) = from
+            && let Some(vcpu) = self.vcpu_mut(from)
+        {
+            vcpu.context = context;
+            self.note_runstate(from);
+        }
+        if let Some(vcpu) = self.vcpu(to) {
+            self.context = vcpu.context;
+        }
+        self.note_runstate(to);
     }
 }

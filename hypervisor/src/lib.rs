@@ -16,6 +16,7 @@ pub mod config;
 mod domain;
 mod domains;
 mod event;
+mod grant;
 mod hypercall;
 mod hypervisor;
 mod instruction;
@@ -23,9 +24,13 @@ pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
+pub mod pv;
+mod runstate;
 mod schedule;
+mod start;
 #[cfg(test)]
 mod tests;
+mod vcpu;
 
 pub use arch::InjectGp;
 pub use build::BuildError;
@@ -34,3 +39,4 @@ pub use hypervisor::{
 };
 pub use instruction::{Decoded, Instruction};
 pub use options::Options;
+pub use start::{Segment, StartState};

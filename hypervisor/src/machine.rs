@@ -1,6 +1,6 @@
 //! What the domain logic needs of the machine that it runs on.
 
-use crate::address::{Maddr, Mfn};
+use crate::address::{Maddr, Mfn, PAGE_SIZE};
 use coverage_hypercall::{coverage::Mapped, crash::CrashKind};
 
 /// The machine under the hypervisor. The image implements it on real memory, the tests on a vector.
@@ -24,8 +24,23 @@ pub trait Machine {
     /// Frame that holds page number `page` of an instrumentation region, if the region has that many.
     fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn>;
 
+    /// Makes an empty root table of a physical map ready to be loaded: in pv mode its upper half is the hypervisor's.
+    fn prepare_root(&mut self, _root: Mfn) {}
+
     /// Leaves a crash record and ends the run: an oracle was violated.
-    fn report(&mut self, kind: CrashKind, message: &str) -> !;
+    fn report(&self, kind: CrashKind, message: &str) -> !;
+
+    /// True where all bytes of a frame are the same as `byte`.
+    fn is_filled(&self, frame: Mfn, byte: u8) -> bool {
+        let mut page = [0; PAGE_SIZE as usize];
+        self.read(frame.address(), &mut page);
+        memory_scan::is_filled(&page, byte)
+    }
+
+    /// What is wrong with the hypervisor's heap, if anything is.
+    fn heap_damage(&mut self) -> Option<&'static str> {
+        None
+    }
 
     /// Reads hypervisor memory at an address that nobody checked: only planted bugs do.
     fn wild_read(&mut self, at: u64) -> u64 {

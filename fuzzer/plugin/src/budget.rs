@@ -3,7 +3,8 @@
 //! only a guest.
 //!
 //! One counter counts all translated blocks. VMRUN and the instruction behind it, where the processor goes on after a
-//! VM exit, say to whom the blocks in between belong. On a machine without VMRUN all of them are the hypervisor's.
+//! VM exit, say to whom the blocks in between belong, and so do markers around other ways into a guest. On a machine with
+//! neither all of them are the hypervisor's.
 //!
 //! All numbers are written by the vCPU's thread only. The watchdog reads them too, at odd moments: what it makes of them is a
 //! reason to look, not a verdict.

@@ -406,7 +406,7 @@ pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void)
         Some(Marker::Done) => End::Done,
         Some(Marker::Idle) => End::Idle,
         Some(Marker::Crash) => End::Crash,
-        Some(Marker::Ready) | None => return,
+        Some(Marker::Ready | Marker::Enter | Marker::Leave) | None => return,
     };
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if !plugin.in_text((argument >> 8) as u64) {
@@ -428,7 +428,7 @@ pub(crate) fn switch_argument(offset: usize) -> *mut c_void {
     ptr::without_provenance_mut(offset)
 }
 
-/// Runs before each VMRUN of the hypervisor.
+/// Runs before each VMRUN of the hypervisor, and each marker that says the same.
 pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text(argument.addr() as u64) && !plugin.account.enter_guest(Limits::of(plugin.control)) {
@@ -436,7 +436,7 @@ pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_voi
     }
 }
 
-/// Runs before each instruction where the hypervisor goes on after a VM exit.
+/// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
 pub(crate) unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text(argument.addr() as u64) && !plugin.account.leave_guest(Limits::of(plugin.control)) {

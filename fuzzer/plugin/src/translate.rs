@@ -62,11 +62,16 @@ pub(crate) unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block)
             }
             let Some(marker) = Marker::decode(code) else { continue };
             let Some(offset) = plugin.translated((qemu.insn_haddr)(insn)) else { continue };
-            let (callback, argument) = if marker == Marker::Ready {
-                let begins_block = index == 0;
-                (ready_reached as Callback, ready_argument((qemu.insn_vaddr)(insn), begins_block))
-            } else {
-                (end_reached as Callback, end_argument(offset, marker))
+            let (callback, argument) = match marker {
+                Marker::Ready => {
+                    let begins_block = index == 0;
+                    (ready_reached as Callback, ready_argument((qemu.insn_vaddr)(insn), begins_block))
+                }
+                Marker::Enter => (guest_entered as Callback, switch_argument(offset)),
+                Marker::Leave => (guest_left as Callback, switch_argument(offset)),
+                Marker::Done | Marker::Crash | Marker::Idle => {
+                    (end_reached as Callback, end_argument(offset, marker))
+                }
             };
             (qemu.register_insn_exec)(insn, callback, CB_NO_REGS, argument);
         }

@@ -94,7 +94,14 @@ fn command(config: &QemuConfig, directory: &Path) -> Command {
         .args(["-action", "reboot=shutdown,shutdown=pause"])
         .arg("-object")
         .arg(format!("memory-backend-file,id=ram,size={megabytes},mem-path={},share=on", file("ram")))
-        .args(["-machine", "q35,memory-backend=ram", "-m", &megabytes, "-cpu", "qemu64,+svm,+npt"])
+        .args([
+            "-machine",
+            "q35,memory-backend=ram",
+            "-m",
+            &megabytes,
+            "-cpu",
+            "qemu64,+svm,+npt,+smep,+smap",
+        ])
         .args(["-kernel", &file("kernel"), "-initrd", &file("bundle"), "-append", &config.cmdline])
         .args(["-debugcon", &format!("file:{}", file("console"))])
         .args(["-plugin", &format!("file={},control={}", file("plugin.so"), file("control"))]);

@@ -13,6 +13,7 @@ mod multicall;
 mod raw;
 mod sched_op;
 mod types;
+mod vcpu_op;
 mod xen_version;
 
 pub use types::{
@@ -27,6 +28,7 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("xen_version", 2, xen_version::OPERATIONS),
     ("console_io", 2, console_io::OPERATIONS),
     ("sched_op", 4, sched_op::OPERATIONS),
+    ("vcpu_op", 5, vcpu_op::OPERATIONS),
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
@@ -227,6 +229,17 @@ mod tests {
         agree!("sched_op.remote_shutdown", RemoteShutdown, domain_id, reason);
         agree!("sched_op.watchdog", Watchdog, id, timeout);
         agree!("sched_op.pin_override", PinOverride, pcpu);
+        {
+            use xen_abi::vcpu::{Hvm32, Hvm64, HvmContext};
+            let registers = core::mem::offset_of!(HvmContext, cpu_regs);
+            let (offsets, size) = layout("vcpu_op.initialise");
+            assert_eq!(offsets[15], registers + core::mem::offset_of!(Hvm64, efer));
+            assert_eq!(size, size_of::<HvmContext>());
+            let (offsets, size) = layout("vcpu_op.initialise_32");
+            assert_eq!(offsets[16], registers + core::mem::offset_of!(Hvm32, efer));
+            assert_eq!(offsets[31], registers + core::mem::offset_of!(Hvm32, tr_ar));
+            assert_eq!(size, size_of::<HvmContext>());
+        }
         agree!("xen_version.compile_info", CompileInfo, compiler, compile_by, compile_domain, compile_date);
         agree!("xen_version.get_features", FeatureInfo, submap_idx, submap);
         agree!(

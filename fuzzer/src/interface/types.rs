@@ -50,7 +50,7 @@ pub enum Kind {
     Domain,
     /// A domain, usually the other one.
     Peer,
-    /// A virtual CPU.
+    /// A virtual CPU, usually one that runs an agent.
     Vcpu,
     /// A port of the caller.
     Port,

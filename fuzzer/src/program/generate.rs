@@ -90,7 +90,7 @@ pub fn call_of<R: Rng + ?Sized>(
     if rng.random_bool(0.8) {
         point_at_owners(&mut call, earlier);
     }
-    if rng.random_bool(0.02) {
+    if rng.random_bool(0.06) {
         call.vcpu = 1;
     }
     call
@@ -482,7 +482,7 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 8 => DOMID_SELF,
                 _ => [0, 0x7ff1, 0x7ff2, 0x7ff3, 0x7ff4, 0x7fff][self.rng.random_range(0..6)],
             },
-            Kind::Vcpu => u64::from(self.rng.random_bool(0.1)),
+            Kind::Vcpu => [0, 0, 0, 0, 0, 0, 1, 1, 1, 2][self.rng.random_range(0..10)],
             Kind::Port | Kind::PortOf(_) => {
                 if self.rng.random_bool(0.85)
                     && let Some(result) = self.result(Resource::Port, width)

@@ -34,8 +34,20 @@ pub(crate) struct Run {
     pub(crate) answers: Vec<String>,
 }
 
-/// The switches of a machine, with these planted bugs.
+/// What is tested: a test binary whose name ends in `pv` is about pv guests.
+pub(crate) const TARGET: Target = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), [.., b'p', b'v']) {
+    Target::ReferencePv
+} else {
+    Target::ReferenceHvm
+};
+
+/// The switches of a machine for what is tested, with these planted bugs.
 pub(crate) fn settings(plants: &[Bug]) -> Settings {
+    settings_of(TARGET, plants)
+}
+
+/// The switches of a machine.
+pub(crate) fn settings_of(target: Target, plants: &[Bug]) -> Settings {
     let found = Command::new(QEMU).arg("--version").output();
     assert!(
         found.is_ok_and(|output| output.status.success()),
@@ -46,7 +58,7 @@ pub(crate) fn settings(plants: &[Bug]) -> Settings {
     let cores = doctor::usable_cores();
     let core = cores.get(NEXT.fetch_add(1, Ordering::Relaxed) % cores.len().max(1)).copied();
     let names: Vec<String> = plants.iter().map(|bug| bug.name().to_owned()).collect();
-    Settings::new(Target::ReferenceHvm, &names, Path::new(QEMU), core).expect("the switches are right")
+    Settings::new(target, &names, Path::new(QEMU), core).expect("the switches are right")
 }
 
 impl Vm {
@@ -57,7 +69,13 @@ impl Vm {
 
     /// Boots a machine with these planted bugs.
     pub(crate) fn with(plants: &[Bug]) -> Self {
-        Self { engine: settings(plants).start().unwrap_or_else(|error| panic!("no machine: {error}")) }
+        Self::on(TARGET, plants)
+    }
+
+    /// Boots a machine for a target, whichever is tested.
+    pub(crate) fn on(target: Target, plants: &[Bug]) -> Self {
+        let settings = settings_of(target, plants);
+        Self { engine: settings.start().unwrap_or_else(|error| panic!("no machine: {error}")) }
     }
 
     /// Runs a lowered program, or what pretends to be one.

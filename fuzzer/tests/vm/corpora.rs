@@ -8,7 +8,7 @@ use planted_bugs::Bug;
 use crate::common::{NEVER, Vm};
 
 /// Names and texts of the programs in a folder, in order.
-fn programs(folder: &str) -> Vec<(String, String)> {
+pub(crate) fn programs(folder: &str) -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpora").join(folder);
     let mut found: Vec<(String, String)> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))

@@ -1,5 +1,7 @@
 //! Hypercall numbers (`public/xen.h`, the list of hypercalls).
 
+/// Exception handlers of a pv guest.
+pub const SET_TRAP_TABLE: u64 = 0;
 /// Memory reservations and the physmap.
 pub const MEMORY_OP: u64 = 12;
 /// Several calls in one.
@@ -14,8 +16,12 @@ pub const CONSOLE_IO: u64 = 18;
 pub const GRANT_TABLE_OP: u64 = 20;
 /// Assistance for paravirtualised guests.
 pub const VM_ASSIST: u64 = 21;
+/// Return of a pv guest from an exception.
+pub const IRET: u64 = 23;
 /// Virtual processors.
 pub const VCPU_OP: u64 = 24;
+/// FS and GS of a pv guest.
+pub const SET_SEGMENT_BASE: u64 = 25;
 /// Security modules.
 pub const XSM_OP: u64 = 27;
 /// The scheduler.

@@ -5,7 +5,7 @@ use crate::{
     event::{Binding, Channel, MAX_PORTS},
     hypervisor::{Hypervisor, VcpuId},
     mem::guest::Call,
-    schedule::State,
+    vcpu::State,
 };
 use alloc::vec::Vec;
 use xen_abi::{DOMID_SELF, DomId, errno::Errno, event, shared_info};

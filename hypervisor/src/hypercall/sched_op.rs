@@ -9,7 +9,7 @@ use crate::{
     event::{self, Binding},
     hypervisor::{Disposition, Hypervisor},
     mem::guest::Call,
-    schedule::State,
+    vcpu::State,
 };
 use alloc::vec::Vec;
 use xen_abi::{DOMID_SELF, DomId, errno::Errno, sched, shared_info};
@@ -24,7 +24,7 @@ impl Hypervisor {
         let arg = args[1];
         let done = Disposition::Return(0);
         match args[0] as u32 {
-            sched::YIELD => Ok(done),
+            sched::YIELD => Ok(self.give_up(call.caller)),
             sched::BLOCK => Ok(self.block(call.caller)),
             sched::SHUTDOWN => {
                 let request: sched::Shutdown = self.read_struct(&call, arg)?;
@@ -85,6 +85,7 @@ impl Hypervisor {
             vcpu.state = State::Polling;
             vcpu.poll = ports;
         }
+        self.note_runstate(call.caller);
         Ok(Disposition::Reschedule)
     }
 

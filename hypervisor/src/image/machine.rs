@@ -7,13 +7,34 @@ use coverage_hypercall::{coverage::Mapped, crash::CrashKind};
 use hypervisor::{
     address::{Maddr, Mfn},
     machine::Machine,
+    options::Mode,
 };
-use x86_64::PhysAddr;
+use x86_64::{PhysAddr, registers::control::Cr3};
 
 use super::{console, crash, layout};
 
+/// Bytes of the upper half of a root table.
+const UPPER_HALF: usize = 2048;
+
 /// The machine that the image runs on.
-pub(crate) struct RealMachine;
+pub(crate) struct RealMachine {
+    /// The hypervisor's part of each root table that is going to be loaded.
+    upper_half: Option<[u8; UPPER_HALF]>,
+}
+
+impl RealMachine {
+    /// The machine, with the page tables of the hypervisor loaded.
+    pub(crate) fn new(mode: Mode) -> Self {
+        let mut machine = Self { upper_half: None };
+        if mode == Mode::Pv {
+            let root = Cr3::read_raw().0.start_address().as_u64();
+            let mut upper_half = [0; UPPER_HALF];
+            machine.read(Maddr(root + UPPER_HALF as u64), &mut upper_half);
+            machine.upper_half = Some(upper_half);
+        }
+        machine
+    }
+}
 
 /// Where a physical address lies in the direct map.
 fn pointer(at: Maddr) -> *mut u8 {
@@ -53,7 +74,13 @@ impl Machine for RealMachine {
         }
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn prepare_root(&mut self, root: Mfn) {
+        if let Some(upper_half) = self.upper_half {
+            self.write(Maddr(root.address().0 + UPPER_HALF as u64), &upper_half);
+        }
+    }
+
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         crash::report(kind, &message)
     }
 }

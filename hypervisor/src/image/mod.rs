@@ -5,10 +5,12 @@ mod beacon;
 mod boot;
 mod console;
 mod crash;
+mod fpu;
 mod global;
 mod heap;
 mod layout;
 mod machine;
+mod pv;
 #[cfg(not(target_os = "none"))]
 mod runtime;
 mod selftest;
@@ -23,6 +25,7 @@ use coverage_rt::SanitizerCoverage;
 use hypervisor::{
     Hypervisor, Options,
     address::{Maddr, Mfn},
+    options::Mode,
 };
 
 use boot::BootInfo;
@@ -42,15 +45,22 @@ fn main(start_info: u32) -> ! {
         test.run();
     }
     let options = Options::parse(&line).unwrap_or_else(|what| panic!("{what}"));
-    let (verbose, standalone) = (options.verbose, options.standalone);
+    let (mode, verbose, standalone) = (options.mode, options.verbose, options.standalone);
     let instrumentation = SanitizerCoverage::new(beacon::build_id());
-    let mut hypervisor =
-        Hypervisor::new(Box::new(RealMachine), Box::new(instrumentation), &frames(&boot.free), options);
+    let mut hypervisor = Hypervisor::new(
+        Box::new(RealMachine::new(options.mode)),
+        Box::new(instrumentation),
+        &frames(&boot.free),
+        options,
+    );
     if let Err(what) = hypervisor.build(boot.bundle) {
         panic!("building the domains: {what}");
     }
     let beacon = if standalone { x86_64::PhysAddr::zero() } else { publish(&hypervisor) };
-    svm::Runner::new(hypervisor, beacon, verbose).run()
+    match mode {
+        Mode::Hvm => svm::Runner::new(hypervisor, beacon, verbose).run(),
+        Mode::Pv => pv::Runner::new(hypervisor, beacon, verbose).run(),
+    }
 }
 
 /// Ranges of bytes as ranges of frames.

@@ -1,7 +1,8 @@
 //! The physical map of a domain: AMD nested page tables, in the format of ordinary long-mode ones.
 //!
 //! AMD manual volume 2, section 15.25: nested tables are walked as user accesses, so every entry has the user bit.
-//! Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
+//! In pv mode they are the guest's page tables as they are: the lower half is the guest's, the image fills the upper half with
+//! the hypervisor's own tables, for supervisors only. Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
 
 use super::{Memory, frames::Owner};
 use crate::address::{Gfn, Maddr, Mfn};
@@ -11,7 +12,14 @@ use xen_abi::{DomId, errno::Errno};
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-const KIND_SHIFT: u32 = 9;
+/// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
+/// alike. Bit 52 is left to software.
+const HIDDEN: u64 = 1 << 52;
+/// Bits 53 to 56 are left to software, too.
+const KIND_SHIFT: u32 = 53;
+const KIND_MASK: u64 = 0xf;
+/// Of an entry that is not present: something was mapped there.
+const REMOVED: u64 = 1 << 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
@@ -31,8 +39,14 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of whoever granted it.
+    Grant = 4,
+    /// A frame of the domain's grant table.
+    GrantTable = 5,
+    /// A frame of some domain's grant table, as a resource.
+    Resource = 6,
     /// A page of ones that stands for a device which is not there. What a guest writes to it stays.
-    Hole = 4,
+    Hole = 7,
 }
 
 /// A mapped guest frame.
@@ -58,15 +72,18 @@ impl Mapping {
     }
 
     const fn decode(entry: u64) -> Option<Self> {
-        if entry & PRESENT == 0 {
+        if entry & (PRESENT | HIDDEN) == 0 {
             return None;
         }
-        let kind = match entry >> KIND_SHIFT & 7 {
+        let kind = match entry >> KIND_SHIFT & KIND_MASK {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
-            4 => Kind::Hole,
-            _ => Kind::Instrumentation,
+            3 => Kind::Instrumentation,
+            4 => Kind::Grant,
+            5 => Kind::GrantTable,
+            6 => Kind::Resource,
+            _ => Kind::Hole,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }
@@ -83,13 +100,17 @@ pub(crate) struct P2m {
     leaves: BTreeMap<u64, Mfn>,
     /// Tables of the middle levels, by level and upper bits.
     inner: BTreeMap<(u32, u64), Mfn>,
+    /// How often an entry was changed.
+    changes: u64,
 }
 
 impl P2m {
     /// An empty map.
     pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
-        Some(Self { domain, root, limit: MAX_TABLES, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+        memory.machine.prepare_root(root);
+        let (leaves, inner) = (BTreeMap::new(), BTreeMap::new());
+        Some(Self { domain, root, limit: MAX_TABLES, leaves, inner, changes: 0 })
     }
 
     /// Allows for the tables of this many pages at guest frame 0 beside all others.
@@ -108,6 +129,12 @@ impl P2m {
 
     /// What is mapped at a frame.
     pub(crate) fn lookup(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
+        memory.work(1);
+        self.peek(memory, gfn)
+    }
+
+    /// [`Self::lookup`], as a part of a step that is counted.
+    pub(crate) fn peek(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)))
     }
@@ -160,8 +187,14 @@ impl P2m {
         let leaf = self.leaf(memory, gfn)?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at));
-        memory.machine.write_u64(at, mapping.encode());
+        let entry = mapping.encode();
+        let hidden = memory.pv && gfn.0 == 0;
+        memory.machine.write_u64(at, if hidden { entry & !PRESENT | HIDDEN } else { entry });
+        memory.changes += 1;
         memory.get(mapping.mfn);
+        memory.work(1);
+        self.changes += 1;
+        memory.watch.note_change(self.domain);
         memory.touched.push((self.domain, gfn));
         Ok(old)
     }
@@ -171,9 +204,34 @@ impl P2m {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
-        memory.machine.write_u64(at, 0);
+        memory.machine.write_u64(at, REMOVED);
+        memory.work(1);
+        self.changes += 1;
+        memory.watch.note_change(self.domain);
+        memory.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// Something was mapped at a frame once, and nothing is now.
+    pub(crate) fn was_removed(&self, memory: &Memory, gfn: Gfn) -> bool {
+        let leaf = self.leaves.get(&(gfn.0 >> 9));
+        leaf.is_some_and(|leaf| memory.machine.read_u64(Self::entry(*leaf, gfn)) == REMOVED)
+    }
+
+    /// How often an entry was changed since the map was made.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// All that is mapped.
+    pub(crate) fn mappings(&self, memory: &Memory) -> impl Iterator<Item = (Gfn, Mapping)> {
+        self.leaves.iter().flat_map(move |(&key, &leaf)| {
+            (0..512).map(move |n| Gfn(key << 9 | n)).filter_map(move |gfn| {
+                let entry = memory.machine.read_u64(Self::entry(leaf, gfn));
+                Mapping::decode(entry).map(|mapping| (gfn, mapping))
+            })
+        })
     }
 
     /// Highest frame that is mapped.
@@ -182,7 +240,7 @@ impl P2m {
             (0..512)
                 .rev()
                 .map(|n| Gfn(key << 9 | n))
-                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & PRESENT != 0)
+                .find(|gfn| memory.machine.read_u64(Self::entry(leaf, *gfn)) & (PRESENT | HIDDEN) != 0)
         })
     }
 }

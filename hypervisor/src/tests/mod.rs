@@ -1,10 +1,14 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
 mod events;
+mod grants;
 mod guests;
 mod interface;
 mod memory;
+mod oracles;
 mod planted;
+mod planted_grants;
+mod planted_memory;
 mod schedule;
 
 use crate::{
@@ -70,7 +74,7 @@ impl Machine for TestMachine {
         (what == Mapped::Counters && page < 2).then_some(Mfn(COUNTERS + u64::from(page)))
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         panic!("oracle {}: {message}", kind.name());
     }
 

@@ -2,5 +2,6 @@
 
 mod events;
 mod general;
+mod grants;
 mod memory;
 mod time;

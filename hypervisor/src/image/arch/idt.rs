@@ -1,22 +1,22 @@
 //! Interrupt descriptor table. Interrupts are off and no exception of ours is expected: each one ends in a
-//! crash record, on a stack of its own.
+//! crash record, on a stack of its own. Those that a pv guest raises in ring 3 are its own.
 #![expect(unsafe_code, reason = "exception entry code")]
 
 use core::arch::naked_asm;
 
 use x86_64::{
-    VirtAddr,
+    PrivilegeLevel, VirtAddr,
     structures::idt::{EntryOptions, InterruptDescriptorTable},
 };
 
 use super::gdt::ExceptionStack;
-use crate::image::{crash, global::Global};
+use crate::image::{crash, global::Global, pv::guest_exception};
 
 static IDT: Global<InterruptDescriptorTable> = Global::new(InterruptDescriptorTable::new());
 
 /// What the entry code leaves on the stack: general registers in the crash record's order, then vector and error
 /// code, then what the processor pushed (AMD APM volume 2, section 8.9.3).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct ExceptionFrame {
     /// rax rbx rcx rdx rsi rdi rbp, a hole for rsp, r8 … r15.
@@ -40,10 +40,14 @@ extern "C" fn common_entry() {
         "push r15", "push r14", "push r13", "push r12", "push r11", "push r10", "push r9", "push r8",
         "push 0", "push rbp", "push rdi", "push rsi", "push rdx", "push rcx", "push rbx", "push rax",
         "cld",
+        "test byte ptr [rsp + {cs}], 3",
+        "jnz {guest}",
         "mov rdi, rsp",
         "and rsp, -16",
         "call {exception}",
         "ud2",
+        cs = const core::mem::offset_of!(ExceptionFrame, cs),
+        guest = sym guest_exception,
         exception = sym exception,
     )
 }
@@ -80,6 +84,10 @@ pub(super) fn install() {
             // SAFETY: the address is that of entry code which expects this vector's frame.
             let options = unsafe { idt.$field.set_handler_addr(VirtAddr::new(entry!($vector, $error))) };
             stack_of(options, ExceptionStack::$stack);
+            // INT3 and INTO are instructions of every program.
+            if matches!($vector, 3 | 4) {
+                options.set_privilege_level(PrivilegeLevel::Ring3);
+            }
         )*};
     }
     set! {

@@ -54,6 +54,9 @@ impl Runner {
             if let Some(value) = self.hypervisor.resume_value(id) {
                 self.vcpu(id).set_result(value);
             }
+            if self.hypervisor.take_nmi(id) {
+                self.vcpu(id).inject_nmi();
+            }
             while let Next::Same = self.step(id) {}
         }
         beacon::idle(self.hypervisor.ending())

@@ -9,10 +9,10 @@ use super::{
     exit::VmExit,
     permissions,
     vmcb::{self, Segment, Vmcb, intercept_1, intercept_2},
-    world::{self, FpuState, Registers},
+    world::{self, Registers},
 };
+use crate::image::fpu::{self, FpuState};
 
-const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
@@ -26,8 +26,6 @@ const EFER_NXE: u64 = 1 << 11;
 const ATTRIBUTE_LONG: u16 = 1 << 9;
 /// Page attribute table after reset (AMD APM volume 2, section 7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-/// RFLAGS after reset: the bit that is always set.
-const RFLAGS_RESET: u64 = 1 << 1;
 
 const UD: u64 = 6;
 const GP: u64 = 13;
@@ -54,7 +52,7 @@ pub(super) struct Place {
 }
 
 impl Vcpu {
-    /// A vCPU at its domain's PVH entry: 32-bit protected mode, flat segments, paging off, EBX the start info.
+    /// A vCPU that has not run yet.
     pub(super) fn new(entry: &Entry) -> Self {
         let mut vmcb = Box::new(Vmcb::new_zeroed());
         let control = &mut vmcb.control;
@@ -94,24 +92,46 @@ impl Vcpu {
         control.nested_control = vmcb::NESTED_PAGING;
         control.nested_cr3 = entry.nested_cr3.0;
 
-        let flat = |attributes| Segment { selector: 0, attributes, limit: u32::MAX, base: 0 };
+        let start = &entry.start;
+        let segment = |from: hypervisor::Segment| Segment {
+            selector: 0,
+            attributes: from.attributes,
+            limit: from.limit,
+            base: from.base,
+        };
         let save = &mut vmcb.save;
-        save.cs = flat(0xc9b);
-        for segment in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
-            *segment = flat(0xc93);
-        }
-        save.tr = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
+        save.cs = segment(start.cs);
+        save.ds = segment(start.ds);
+        save.es = segment(start.es);
+        save.ss = segment(start.ss);
+        save.tr = segment(start.tr);
+        // No start state says anything of these.
+        save.fs = save.ds;
+        save.gs = save.ds;
         save.ldtr = Segment { selector: 0, attributes: 0x82, limit: 0, base: 0 };
-        save.efer = vmcb::EFER_SVME;
-        save.cr0 = CR0_PE | CR0_ET;
+        save.cpl = start.privilege();
+        save.efer = start.efer | vmcb::EFER_SVME;
+        save.cr0 = start.cr0 | CR0_ET;
+        save.cr3 = start.cr3;
+        save.cr4 = start.cr4;
         save.dr6 = 0xffff_0ff0;
         save.dr7 = 0x400;
-        save.rflags = RFLAGS_RESET;
+        save.rflags = start.rflags;
         save.pat = PAT_RESET;
-        save.rip = entry.eip.into();
+        save.rip = start.rip;
+        save.rsp = start.rsp;
+        save.rax = start.rax;
         Self {
             vmcb,
-            registers: Registers { rbx: entry.ebx.into(), ..Registers::default() },
+            registers: Registers {
+                rbx: start.rbx,
+                rcx: start.rcx,
+                rdx: start.rdx,
+                rsi: start.rsi,
+                rdi: start.rdi,
+                rbp: start.rbp,
+                ..Registers::default()
+            },
             fpu: FpuState::new(),
             vmmcall: None,
         }
@@ -126,14 +146,14 @@ impl Vcpu {
 
     /// Puts the floating-point state aside because another vCPU will run.
     pub(super) fn leave_processor(&mut self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.save();
         }
     }
 
     /// The opposite of [`Self::leave_processor`].
     pub(super) fn take_processor(&self) {
-        if !world::HOST_USES_SSE {
+        if !fpu::HOST_USES_SSE {
             self.fpu.restore();
         }
     }
@@ -305,6 +325,13 @@ impl Vcpu {
         const VALID: u64 = 1 << 31;
         let error = error.map_or(0, |code| ERROR_VALID | u64::from(code) << 32);
         self.vmcb.control.event_injection = vector | EXCEPTION | VALID | error;
+    }
+
+    /// Raises an NMI at the next entry.
+    pub(super) fn inject_nmi(&mut self) {
+        const NMI: u64 = 2 << 8;
+        const VALID: u64 = 1 << 31;
+        self.vmcb.control.event_injection = 2 | NMI | VALID;
     }
 
     /// Raises #UD.

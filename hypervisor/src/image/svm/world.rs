@@ -9,14 +9,14 @@ use x86_64::{
 };
 
 use super::vmcb::Vmcb;
-use crate::image::{global::Global, layout};
+use crate::image::{
+    fpu::{FpuState, HOST_USES_SSE},
+    global::Global,
+    layout,
+};
 
 /// AMD APM volume 2, section 15.30.4.
 const VM_HSAVE_PA: u32 = 0xc001_0117;
-
-/// True where the hypervisor's own code uses SSE, because core and alloc are those of the host's target. The guest's
-/// registers must then be put aside at each exit; else they stay in place until another vCPU runs.
-pub(super) const HOST_USES_SSE: bool = !cfg!(target_os = "none");
 
 #[repr(C, align(4096))]
 struct HostPage([u8; 4096]);
@@ -44,34 +44,6 @@ pub(super) struct Registers {
     pub(super) r13: u64,
     pub(super) r14: u64,
     pub(super) r15: u64,
-}
-
-/// x87 and SSE state as FXSAVE lays it out (AMD APM volume 2, section 11.4.4).
-#[derive(Clone, Debug)]
-#[repr(C, align(16))]
-pub(super) struct FpuState([u8; 512]);
-
-impl FpuState {
-    /// State after FNINIT, all SSE exceptions masked.
-    pub(super) const fn new() -> Self {
-        let mut state = [0; 512];
-        (state[0], state[1]) = (0x7f, 0x03); // FCW
-        (state[24], state[25]) = (0x80, 0x1f); // MXCSR
-        Self(state)
-    }
-
-    /// Takes what is in the processor.
-    pub(super) fn save(&mut self) {
-        // SAFETY: the destination has the size and alignment that FXSAVE wants.
-        unsafe { core::arch::x86_64::_fxsave64(self.0.as_mut_ptr()) };
-    }
-
-    /// Puts it into the processor.
-    pub(super) fn restore(&self) {
-        // SAFETY: the state came from `new` or FXSAVE, so no reserved bit of MXCSR is set. Called where the hypervisor
-        // has nothing of its own in these registers.
-        unsafe { core::arch::x86_64::_fxrstor64(self.0.as_ptr()) };
-    }
 }
 
 /// Switches SVM on.

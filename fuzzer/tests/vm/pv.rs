@@ -1,0 +1,6 @@
+//! The tests of this folder, for pv guests.
+
+#[path = "main.rs"]
+mod suite;
+
+use suite::common;
