@@ -13,7 +13,7 @@ use crate::common::{TARGET, Vm};
 const HEALTH: &str = "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})\n\
     r1 = d2 event_channel_op.bind_interdomain(&{remote_dom: d1, remote_port: r0.port, local_port: out})\n\
     d2 event_channel_op.send(&{port: r1.local_port?1})\n\
-    d1 memory_op.populate_physmap(&{extent_start: &[0x400], nr_extents: 1})\n\
+    d1 memory_op.populate_physmap(0, &{extent_start: &[0x400], nr_extents: 1})\n\
     d1 console_io.write(6, &\"hello\\n\")\n\
     d2 agent.read(playground)\n\
     d1 agent.cpuid(xen_hvm, 0)";
