@@ -263,6 +263,7 @@ impl Hypervisor {
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
+            assists: 0,
             memory_map,
             console: Vec::new(),
         })

@@ -10,12 +10,14 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
 mod build;
 pub mod bundle;
 pub mod config;
 mod domain;
 mod domains;
 mod event;
+mod fifo;
 mod grant;
 mod hypercall;
 mod hypervisor;
@@ -30,6 +32,7 @@ mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod vcpu;
 
 pub use arch::InjectGp;

@@ -37,8 +37,8 @@ pub trait Machine {
         memory_scan::is_filled(&page, byte)
     }
 
-    /// What is wrong with the hypervisor's heap, if anything is.
-    fn heap_damage(&mut self) -> Option<&'static str> {
+    /// What is wrong with the hypervisor's heap, if anything is. A thorough look takes its time.
+    fn heap_damage(&self, _thorough: bool) -> Option<&'static str> {
         None
     }
 
@@ -64,6 +64,18 @@ impl dyn Machine + '_ {
 
     /// Writes eight bytes.
     pub fn write_u64(&mut self, at: Maddr, value: u64) {
+        self.write(at, &value.to_le_bytes());
+    }
+
+    /// Reads four bytes.
+    pub fn read_u32(&self, at: Maddr) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(at, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Writes four bytes.
+    pub fn write_u32(&mut self, at: Maddr, value: u32) {
         self.write(at, &value.to_le_bytes());
     }
 

@@ -6,19 +6,21 @@
 #[path = "../common/mod.rs"]
 pub(crate) mod common;
 #[path = "../machine_code/mod.rs"]
-mod machine_code;
+pub(crate) mod machine_code;
 
 mod agent;
 mod corpora;
 mod coverage;
 mod escape;
 mod events;
+mod grants;
 mod harness;
 mod hostile;
 mod memory;
 mod modes;
 mod multicall;
 mod planted;
+mod planted_grants;
 mod reset;
 mod sched;
 mod vcpus;
