@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::{
     engine::{Execution, Outcome},
-    program::Program,
     triage::bucket::Bucket,
 };
 
@@ -57,15 +56,15 @@ impl Operation {
 }
 
 impl Statistics {
-    /// Adds one execution.
-    pub fn record(&mut self, program: &Program, execution: &Execution) {
+    /// Adds one execution of a program whose calls are of these operations.
+    pub fn record(&mut self, operations: &[&'static str], execution: &Execution) {
         self.executions += 1;
         self.idle += u64::from(execution.outcome == Outcome::Idle);
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
         for result in &execution.calls {
-            let Some(call) = program.calls.get(usize::from(result.call)) else { continue };
-            let operation = self.operations.entry(call.op.operation().name).or_default();
+            let Some(name) = operations.get(usize::from(result.call)) else { continue };
+            let operation = self.operations.entry(name).or_default();
             match result.status {
                 Status::Returned(value) if value < 0 => {
                     *operation.failed.entry(value).or_default() += 1;

@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod doctor;
+mod effectiveness;
 mod fuzz;
 mod options;
 mod replay;

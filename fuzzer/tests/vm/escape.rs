@@ -91,7 +91,8 @@ fn flags_of_a_caller_do_not_reach_the_hypervisor() {
     let mut vm = Vm::boot();
     // pushfq; or dword [rsp], flags; popfq; the call; cld; ret
     let with = |flags: u32| {
-        [&[0x9c, 0x81, 0x0c, 0x24][..], &flags.to_le_bytes(), &[0x9d], &version_call(), &[0xfc, 0xc3]].concat()
+        [&[0x9c, 0x81, 0x0c, 0x24][..], &flags.to_le_bytes(), &[0x9d], &version_call(), &[0xfc, 0xc3]]
+            .concat()
     };
     // DF, AC, NT, ID, IOPL, all arithmetic flags.
     for flags in [0x400, 0x4_0000, 0x4000, 0x20_0000, 0x3000, 0x8d5, 0x26_7cd5] {
@@ -116,9 +117,13 @@ fn a_stack_pointer_is_never_used_by_the_hypervisor() {
     let mut vm = Vm::boot();
     for rsp in [0, 8, 0x8000_0000_0000, u64::MAX, 0xffff_8000_0010_0000, 0xffff_ffff_8020_0000] {
         // mov rbx, rsp; mov rsp, imm64; the call; mov rsp, rbx; ret
-        let code =
-            [&[0x48, 0x89, 0xe3, 0x48, 0xbc][..], &rsp.to_le_bytes(), &version_call(), &[0x48, 0x89, 0xdc, 0xc3]]
-                .concat();
+        let code = [
+            &[0x48, 0x89, 0xe3, 0x48, 0xbc][..],
+            &rsp.to_le_bytes(),
+            &version_call(),
+            &[0x48, 0x89, 0xdc, 0xc3],
+        ]
+        .concat();
         assert_eq!(answer(&mut vm, &code), "= 0x40011", "stack at {rsp:#x}");
         // mov rsp, imm64; ud2
         let code = [&[0x48, 0xbc][..], &rsp.to_le_bytes(), &[0x0f, 0x0b]].concat();
@@ -190,7 +195,10 @@ fn privileged_instructions_stay_with_the_hypervisor() {
             assert!(said.starts_with("raised exception "), "{name}: {said}");
             vm.check(&[WELL]);
         }
-        assert!(answer(&mut vm, &[0xcd, 0x0e]).starts_with("raised exception 13, "), "INT 14 is no page fault");
+        assert!(
+            answer(&mut vm, &[0xcd, 0x0e]).starts_with("raised exception 13, "),
+            "INT 14 is no page fault"
+        );
     }
     for (name, code, vector) in [("int3", [0xcc, 0xc3], 3), ("int1", [0xf1, 0xc3], 1)] {
         let said = answer(&mut vm, &code);
@@ -263,9 +271,10 @@ fn iret_takes_what_ring_3_may_have() {
     // The code goes on in a second place: pushfq; pop rax; mov rsp, rbx; cld; ret.
     let target = CODE + 0x800;
     let mut run = |words: [u64; 9]| {
-        let mut calls = vec![
-            format!("d1 agent.write({target:#x}, {:#x})", u64::from_le_bytes([0x9c, 0x58, 0x48, 0x89, 0xdc, 0xfc, 0xc3, 0xcc])),
-        ];
+        let mut calls = vec![format!(
+            "d1 agent.write({target:#x}, {:#x})",
+            u64::from_le_bytes([0x9c, 0x58, 0x48, 0x89, 0xdc, 0xfc, 0xc3, 0xcc])
+        )];
         // mov rbx, rsp first
         calls.extend(program(CODE, &[&[0x48, 0x89, 0xe3][..], &iret(words)].concat()));
         calls.push("d2 xen_version.version()".to_owned());
@@ -283,7 +292,9 @@ fn iret_takes_what_ring_3_may_have() {
     assert!(nowhere.starts_with("raised exception 13, "), "{nowhere}");
     let hypervisor = run([0, 0, 0, 0, 0xffff_ffff_8010_0000, 0xe030, 2, stack, 0xe02b]);
     assert!(hypervisor.starts_with("raised exception 14, "), "{hypervisor}");
-    for (cs, ss) in [(8, 0x10), (0xe033, 0xe02b), (0, 0), (0xe030, 0x10), (u64::MAX, u64::MAX), (0xe02b, 0xe02b)] {
+    for (cs, ss) in
+        [(8, 0x10), (0xe033, 0xe02b), (0, 0), (0xe030, 0x10), (u64::MAX, u64::MAX), (0xe02b, 0xe02b)]
+    {
         assert_eq!(run([0, 0, 0, 0, target, cs, 2, stack, ss]), NEVER, "cs {cs:#x}, ss {ss:#x}");
     }
     for rsp in [0, 0xffff_8000_0010_0000_u64, 0x8000_0000_0000, u64::MAX] {
@@ -312,7 +323,9 @@ fn handlers_may_lie_anywhere() {
         ("d1 agent.write(playground, 0x6)", "= 0"),
         ("d1 agent.ud2()", "raised exception 6, *"),
     ]);
-    for handler in [0xffff_8000_0010_0000_u64, 0xffff_ffff_8010_0000, 0x8000_0000_0000, 0x7fff_ffff_f000, 1, CODE] {
+    for handler in
+        [0xffff_8000_0010_0000_u64, 0xffff_ffff_8010_0000, 0x8000_0000_0000, 0x7fff_ffff_f000, 1, CODE]
+    {
         // The handler of #UD; the list ends behind it.
         let run = vm.run(&format!(
             "d1 agent.write({CODE:#x}, 0x6)\nd1 agent.write({:#x}, {handler:#x})\nd1 raw.call(0, {CODE:#x}, 0, 0, 0, 0, 0)\n\

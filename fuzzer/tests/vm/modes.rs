@@ -20,7 +20,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     // Xen tells identifiers to hvm guests only.
     ("d2 agent.cpuid(xen_hvm, 0)", "= 24", "= 0"),
     // Pages that cannot be executed exist in the hypervisor's tables, not in the agent's.
-    ("d1 agent.exec(0x7000000000)", "raised exception 14, error 0x0, *", "raised exception 14, error 0x10, *"),
+    (
+        "d1 agent.exec(0x7000000000)",
+        "raised exception 14, error 0x0, *",
+        "raised exception 14, error 0x10, *",
+    ),
     // The agent's own tables map the first GiB and the channel; in pv mode there are none.
     (
         "d1 memory_op.populate_physmap(0, &{extent_start: &[0x100000], nr_extents: 1, extent_order: 0, mem_flags: 0x0, domid: self})\n\
