@@ -8,13 +8,17 @@
 //! Everything here looks at canaries, which a fuzzer must not see: nothing in here feeds back into a running trial.
 
 pub mod compare;
+pub mod gate;
 pub mod mode;
+pub mod page;
 pub mod plan;
 pub mod record;
 mod recorder;
 pub mod run;
 pub mod store;
+pub mod summary;
 pub mod survival;
+mod svg;
 pub mod symptom;
 pub mod table;
 pub mod trial;

@@ -12,10 +12,13 @@ use super::{
 };
 use crate::{
     bench::{
+        gate,
         mode::{Corpus, Mode},
+        page,
         plan::Protocol,
         run::{Event, Workers, run as run_tasks},
         store::{Manifest, Store},
+        summary::{Summary, summarise},
         table,
     },
     report::{live::clock, output::say},
@@ -184,7 +187,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let workers = Workers { seeds: &seeds, qemu: &args.qemu, cores: &cores[..jobs], stop };
     let complete = args.report_only || run_tasks(&store, &tasks, &workers, &report)?;
     let trials = store.trials()?;
+    let summary = summarise(&trials);
     store.write("results.csv", table::csv(&trials).as_bytes())?;
+    store.write_json("results.json", &summary)?;
+    store.write("index.html", page::render(store.manifest(), &summary).as_bytes())?;
+    print(&summary);
+    if args.dir.is_some() {
+        say!("\nresults: {}", root.join("index.html").display());
+    }
     if !complete {
         bail!(
             "interrupted with {} of {} trials finished; the same command goes on",
@@ -192,6 +202,37 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             tasks.len()
         );
     }
-    say!("{} trials", trials.len());
-    Ok(Exit::Clean)
+    let failures = gate::failures(&trials, args.preset == Preset::Ci);
+    for failure in &failures {
+        say!("FAILED {failure}");
+    }
+    let clean = summary.clean.iter().map(|clean| clean.executions).sum::<u64>();
+    say!(
+        "verdict: {}; {} trials, {clean} executions of the clean build",
+        if failures.is_empty() { "good".to_owned() } else { format!("{} failures", failures.len()) },
+        trials.len(),
+    );
+    Ok(if failures.is_empty() { Exit::Clean } else { Exit::NewFinding })
+}
+
+/// The table by bug, in short: trials that detected it, and the median time.
+fn print(summary: &Summary) {
+    for group in &summary.groups {
+        say!("\n{}, {} corpus, {:.0} s", group.key.target, group.key.corpus.name(), group.horizon_seconds);
+        let width = group.bugs.iter().map(String::len).max().unwrap_or(0);
+        let heads: Vec<_> = group.cells.iter().map(|cell| format!("{:>16}", cell.mode.name())).collect();
+        say!("  {:width$}{}", "", heads.concat());
+        for bug in &group.bugs {
+            let cells = group.cells.iter().map(|cell| {
+                let outcome = &cell.bugs[bug];
+                let median = outcome.by_time.median.median;
+                let median = median.map_or("-".to_owned(), |seconds| format!("{seconds:.1} s"));
+                format!("{:>16}", format!("{}/{} {median}", outcome.detected, cell.trials))
+            });
+            say!("  {bug:width$}{}", cells.collect::<String>());
+        }
+    }
+    for (what, count) in &summary.unexplained {
+        say!("unexplained: {count} executions: {what}");
+    }
 }

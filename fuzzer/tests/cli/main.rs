@@ -6,5 +6,6 @@
 mod accidents;
 mod bad_input;
 mod campaigns;
+mod effectiveness;
 mod support;
 mod tools;
