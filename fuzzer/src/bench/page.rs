@@ -58,12 +58,14 @@ fn pick<'a>(group: &'a Group, modes: &[Mode]) -> Vec<&'a Cell> {
 fn render_group(out: &mut String, group: &Group) {
     let _ = write!(
         out,
-        "<h2>{}, {} corpus</h2>",
+        "<h2>{}, {} corpus{}</h2>",
         encode_text(&group.key.target),
-        encode_text(group.key.corpus.name())
+        encode_text(group.key.corpus.name()),
+        if group.key.one_at_a_time { ", one bug at a time" } else { "" }
     );
     if let [best] = pick(group, &[Mode::B5]).as_slice() {
-        let most = best.trials.saturating_mul(4).div_ceil(5);
+        let trials = best.bugs.values().map(|bug| bug.trials).max().unwrap_or(0);
+        let most = (trials * 4).div_ceil(5);
         let often = best.bugs.values().filter(|bug| bug.detected >= most && bug.detected > 0).count();
         let once = best.bugs.values().filter(|bug| bug.detected > 0).count();
         let _ = write!(
@@ -71,7 +73,7 @@ fn render_group(out: &mut String, group: &Group) {
             "<p><strong>B5 detects {often} of {} bugs within {} in at least {most} of {} trials</strong>, {once} in at least one.</p>",
             group.bugs.len(),
             duration(group.horizon_seconds),
-            best.trials,
+            trials,
         );
     }
     out.push_str("<div class=\"charts\">");
@@ -170,14 +172,14 @@ fn detection_table(out: &mut String, group: &Group) {
             let outcome = &cell.bugs[bug];
             let class = match outcome.detected {
                 0 => "no",
-                n if n == cell.trials => "all",
+                n if n == outcome.trials => "all",
                 _ => "",
             };
             let _ = write!(
                 out,
                 "<td class=\"{class}\">{}/{} {}</td>",
                 outcome.detected,
-                cell.trials,
+                outcome.trials,
                 median_text(outcome)
             );
         }

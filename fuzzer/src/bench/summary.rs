@@ -18,6 +18,8 @@ pub struct GroupKey {
     pub target: String,
     /// From what.
     pub corpus: Corpus,
+    /// Each bug had trials of its own.
+    pub one_at_a_time: bool,
 }
 
 /// Everything that was computed.
@@ -111,6 +113,8 @@ pub struct Shares {
 /// One bug in one cell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
+    /// Trials in which it was planted.
+    pub trials: usize,
     /// Trials in which its place was executed.
     pub reached: usize,
     /// Trials in which its condition held.
@@ -237,7 +241,11 @@ pub fn summarise(trials: &[Trial]) -> Summary {
             });
             continue;
         }
-        let key = GroupKey { target: trial.task.target.clone(), corpus: trial.task.corpus };
+        let key = GroupKey {
+            target: trial.task.target.clone(),
+            corpus: trial.task.corpus,
+            one_at_a_time: trial.task.alone.is_some(),
+        };
         groups.entry(key).or_default().push(trial);
     }
     let groups = groups.into_iter().map(|(key, trials)| group(key, &trials)).collect();
@@ -346,6 +354,12 @@ fn observations(
         .collect()
 }
 
+/// Until when a trial would have noticed a detection: it may end a little after its cap, or long before it.
+fn time_limit(trial: &Trial) -> f64 {
+    let cap = trial.task.cap_seconds as f64;
+    if trial.ended == "time" { cap } else { cap.min(trial.seconds) }
+}
+
 fn survival(own: &[Observation], best: &[Observation], horizon: f64) -> Survival {
     let steps = kaplan_meier(own);
     // What is censored ties at the horizon, also where a trial came less far.
@@ -363,13 +377,13 @@ fn survival(own: &[Observation], best: &[Observation], horizon: f64) -> Survival
 
 fn outcome(bug: &str, trials: &[&Trial], best: &[&Trial], [seconds, calls]: [f64; 2]) -> Outcome {
     let count = |yes: fn(&BugRecord) -> bool| records(bug, trials).filter(|(_, record)| yes(record)).count();
-    let by_time =
-        |trials: &[&Trial]| observations(bug, trials, seconds, |m| m.seconds, |t| t.task.cap_seconds as f64);
+    let by_time = |trials: &[&Trial]| observations(bug, trials, seconds, |m| m.seconds, time_limit);
     let by_calls =
         |trials: &[&Trial]| observations(bug, trials, calls, |m| m.calls as f64, |t| t.calls as f64);
     let replays = || records(bug, trials).filter_map(|(_, record)| record.replay.as_ref());
     let minimised = || replays().map(|replay| replay.calls);
     Outcome {
+        trials: count(|_| true),
         reached: count(|b| b.reached.executions > 0),
         triggered: count(|b| b.triggered.executions > 0),
         detected: count(|b| b.detected.executions > 0),
@@ -383,18 +397,16 @@ fn outcome(bug: &str, trials: &[&Trial], best: &[&Trial], [seconds, calls]: [f64
 }
 
 fn needs(bug: &str, cells: &[Cell]) -> Vec<Need> {
-    let of = |mode: Mode| {
-        cells.iter().find(|cell| cell.mode == mode).and_then(|cell| Some((cell, cell.bugs.get(bug)?)))
-    };
-    let Some((b5, full)) = of(Mode::B5) else { return Vec::new() };
+    let of = |mode: Mode| cells.iter().find(|cell| cell.mode == mode)?.bugs.get(bug);
+    let Some(full) = of(Mode::B5) else { return Vec::new() };
     Feature::ALL
         .into_iter()
         .filter_map(|(feature, mode)| {
-            let (_, without) = of(mode)?;
+            let without = of(mode)?;
             let comparison = without.by_time.b5?;
             let effect = if full.detected == 0 && without.detected == 0 {
                 Effect::Unknown
-            } else if without.detected == 0 && 2 * full.detected >= b5.trials {
+            } else if without.detected == 0 && 2 * full.detected >= full.trials {
                 Effect::Needed
             } else if comparison.p < SIGNIFICANT && comparison.a12 >= LARGE {
                 Effect::Helps

@@ -146,6 +146,8 @@ impl Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let protocol = args.protocol()?;
+    // Before anything else is started that Ctrl-C could leave half done.
+    let stop = stop_flag()?;
     super::doctor::require(&args.qemu, args.install)?;
     let cores = crate::doctor::usable_cores();
     let jobs = usize::from(args.jobs);
@@ -158,7 +160,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         .context("cannot make a temporary directory; set TMPDIR to one with some space")?;
     let root = args.dir.clone().unwrap_or_else(|| scratch.path().join("bench"));
     let store = Store::open(&root, Manifest::here(&args.qemu)?)?;
-    let stop = stop_flag()?;
     let tasks = protocol.tasks();
     let seeds = seeds()?;
     let began = Instant::now();
@@ -227,7 +228,7 @@ fn print(summary: &Summary) {
                 let outcome = &cell.bugs[bug];
                 let median = outcome.by_time.median.median;
                 let median = median.map_or("-".to_owned(), |seconds| format!("{seconds:.1} s"));
-                format!("{:>16}", format!("{}/{} {median}", outcome.detected, cell.trials))
+                format!("{:>16}", format!("{}/{} {median}", outcome.detected, outcome.trials))
             });
             say!("  {bug:width$}{}", cells.collect::<String>());
         }
