@@ -16,8 +16,10 @@ mod results;
 
 pub use error::EngineError;
 
+use std::fmt;
+
 use coverage_hypercall::{
-    crash::CrashRecord,
+    crash::{CrashKind, CrashRecord},
     harness::{Canary, CmpEntry},
     program::Status,
 };
@@ -64,7 +66,7 @@ pub struct CallResult {
 }
 
 /// Everything that is known of one execution. Reused between executions to spare allocations.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Execution {
     /// How it ended.
     pub outcome: Outcome,
@@ -85,6 +87,27 @@ pub struct Execution {
     pub blocks: u64,
     /// True where the agent's completion ring could not be parsed: a corrupted guest, not a defect.
     pub corrupt: bool,
+}
+
+/// Counters and crash record in short: nobody reads thousands of zeros.
+impl fmt::Debug for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let crash = self.crash.as_ref().map(|record| {
+            let kind = CrashKind::from_u32(record.kind).map_or("unknown", CrashKind::name);
+            let len = (record.message_len as usize).min(record.message.len());
+            format!("{kind}: {}", String::from_utf8_lossy(&record.message[..len]))
+        });
+        f.debug_struct("Execution")
+            .field("outcome", &self.outcome)
+            .field("calls", &self.calls)
+            .field("edges", &self.counters.iter().filter(|counter| **counter != 0).count())
+            .field("comparisons", &self.comparisons.len())
+            .field("crash", &crash)
+            .field("console", &String::from_utf8_lossy(&self.console))
+            .field("blocks", &self.blocks)
+            .field("corrupt", &self.corrupt)
+            .finish()
+    }
 }
 
 impl Default for Execution {
@@ -119,6 +142,11 @@ pub trait Engine {
     /// [`EngineError`] when no machine can be had.
     fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError>;
 
+    /// From now on, goes on in the state that the last execution left instead of resetting the machine, as long as that
+    /// execution ended well and carried out a call. For comparison with fuzzers that work so; an engine that cannot do it
+    /// resets always.
+    fn keep_state(&mut self, _keep: bool) {}
+
     /// Throws the machine away and boots a fresh one: for confirmation of findings.
     ///
     /// # Errors
@@ -130,4 +158,34 @@ pub trait Engine {
 
     /// How often the machine had to be replaced since the engine was made.
     fn restarts(&self) -> u64;
+}
+
+impl<E: Engine> Engine for &mut E {
+    fn counters(&self) -> usize {
+        (**self).counters()
+    }
+
+    fn build_id(&self) -> [u8; 32] {
+        (**self).build_id()
+    }
+
+    fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError> {
+        (**self).execute(request, execution)
+    }
+
+    fn keep_state(&mut self, keep: bool) {
+        (**self).keep_state(keep);
+    }
+
+    fn reboot(&mut self) -> Result<(), EngineError> {
+        (**self).reboot()
+    }
+
+    fn canaries(&self) -> Vec<Canary> {
+        (**self).canaries()
+    }
+
+    fn restarts(&self) -> u64 {
+        (**self).restarts()
+    }
 }
