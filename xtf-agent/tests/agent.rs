@@ -13,7 +13,8 @@ use coverage_hypercall::{
 };
 use proptest::prelude::*;
 use world::{
-    BLOCK, Completed, DIE, ECHO, FAULT, Outcome, Report, SCRIBBLE, STORE, WAKE, channel, program, run,
+    BLOCK, Completed, DIE, ECHO, FAULT, Outcome, Report, SCRIBBLE, STORE, WAKE, channel, program,
+    program_of_vcpus, run, run_vcpus,
 };
 
 use Source::Const;
@@ -392,4 +393,29 @@ proptest! {
         let report = run(all, 1, true);
         prop_assert_eq!(report.outcome, Outcome::Done);
     }
+}
+
+#[test]
+fn vcpus_of_one_domain_take_turns() {
+    let groups = [
+        (0, vec![echo(1), capture(0)]),
+        (1, vec![call(ECHO, &[slot(0)]), capture(1)]),
+        (1, vec![call(BLOCK, &[])]),
+        (0, vec![call(WAKE, &[Const(1)])]),
+        (1, vec![call(ECHO, &[slot(1)])]),
+        (2, vec![echo(5)]),
+        (0, vec![echo(6)]),
+    ];
+    let report = run_vcpus(channel(&[&program_of_vcpus(1, &groups)]), 1);
+    assert_eq!(report.outcome, Outcome::Done);
+    let expected = [
+        (0, Returned(1)),
+        (1, Returned(1)),
+        (3, Returned(0)),
+        (2, Returned(0)),
+        (4, Returned(1)),
+        (5, Skipped),
+        (6, Returned(6)),
+    ];
+    assert_eq!(report.statuses(), expected);
 }

@@ -81,7 +81,8 @@ impl Hypervisor {
             abi::SET_SINGLESHOT_TIMER => {
                 let request: abi::SingleshotTimer = self.read_struct(call, arg)?;
                 let at = request.timeout_abs_ns;
-                if at < self.time {
+                // What is negative as a signed number has passed, too.
+                if at < self.time || at > i64::MAX as u64 {
                     self.set_timers(id, |timers| timers.singleshot = None);
                     self.raise_virq(id, event::VIRQ_TIMER);
                 } else {

@@ -3,7 +3,7 @@
 use crate::hypervisor::{Disposition, Hypervisor};
 use core::ops::RangeInclusive;
 use coverage_hypercall::crash::CrashKind;
-use xen_abi::{errno::Errno, event, hypercall, memory, sched, version};
+use xen_abi::{errno::Errno, event, hypercall, memory, sched, vcpu, version};
 
 /// Largest error number that a call may return: the last one of `public/errno.h`.
 const MAX_ERRNO: i64 = 125;
@@ -43,6 +43,8 @@ fn of(number: u64, args: &[u64; 6]) -> Contract {
         hypercall::SCHED_OP if cmd == sched::WATCHDOG => contract(0..=2),
         hypercall::SCHED_OP => contract(DONE),
         hypercall::GRANT_TABLE_OP => progress(DONE),
+        hypercall::VCPU_OP if cmd == vcpu::IS_UP => contract(0..=1),
+        hypercall::VCPU_OP | hypercall::VM_ASSIST | hypercall::SET_TIMER_OP => contract(DONE),
         hypercall::EVENT_CHANNEL_OP if cmd <= event::RESET => contract(DONE),
         hypercall::XEN_VERSION => match cmd {
             version::VERSION => contract(1..=i32::MAX as i64),

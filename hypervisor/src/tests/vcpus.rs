@@ -244,6 +244,8 @@ fn the_singleshot_timer_is_its_own_vcpus() {
     assert_eq!(op(&mut world, vcpu::SET_SINGLESHOT_TIMER, 0, 0x200_0000), code(Errno::Fault));
     assert_eq!(op_with(&mut world, vcpu::SET_SINGLESHOT_TIMER, 0, timer(1)), 0);
     assert!(take_event(&mut world, port), "it has passed already");
+    assert_eq!(op_with(&mut world, vcpu::SET_SINGLESHOT_TIMER, 0, timer(u64::MAX)), 0);
+    assert!(take_event(&mut world, port), "as a signed number it has");
     let later = world.hypervisor.time + 10_000_000;
     assert_eq!(op_with(&mut world, vcpu::SET_SINGLESHOT_TIMER, 0, timer(later)), 0);
     assert_eq!(op(&mut world, vcpu::STOP_SINGLESHOT_TIMER, 0, 0), 0);
@@ -516,6 +518,7 @@ proptest! {
                 _ => vec![cmd, ARENA],
             };
             let _ = world.raw(id, number, &args);
+            prop_assert_eq!(world.hypervisor.audit(), Ok(()));
         }
     }
 }

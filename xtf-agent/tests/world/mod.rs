@@ -1,4 +1,5 @@
-//! A simulated hypervisor with two domains. Each agent runs on a thread of its own; a baton says whose turn it is.
+//! A simulated hypervisor with two domains, or two vCPUs of one. Each agent runs on a thread of its own; a baton says whose
+//! turn it is.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -117,7 +118,8 @@ impl Domain {
                 0
             }
             HARNESS_SWITCH => {
-                let target = args[1] as usize;
+                // There is only one of both: the second domain, or the second vCPU.
+                let target = (args[1] as u16 as usize) + (args[1] >> 16) as usize;
                 if target == self.me {
                     return -22;
                 }
@@ -243,6 +245,15 @@ pub(crate) fn channel(requests: &[&[u8]]) -> Vec<u8> {
 
 /// Runs agents in the domains 0 and 1 until DONE was said `programs` times or none can run. Domain 0 begins.
 pub(crate) fn run(channel: Vec<u8>, programs: u32, know_their_number: bool) -> Report {
+    run_as(channel, programs, [0, 1].map(|me| (know_their_number.then_some(me), 0)))
+}
+
+/// As [`run`], on two vCPUs of domain 0.
+pub(crate) fn run_vcpus(channel: Vec<u8>, programs: u32) -> Report {
+    run_as(channel, programs, [(Some(0), 0), (Some(0), 1)])
+}
+
+fn run_as(channel: Vec<u8>, programs: u32, agents: [(Option<u16>, u8); 2]) -> Report {
     let state = State {
         channel,
         vcpus: vec![Vcpu::Waiting; 2],
@@ -257,7 +268,8 @@ pub(crate) fn run(channel: Vec<u8>, programs: u32, know_their_number: bool) -> R
             let shared = shared.clone();
             thread::spawn(move || {
                 let mut domain = Domain { shared, me, arena: vec![0; ARENA_LEN as usize] };
-                let mut agent = Box::new(Agent::new(know_their_number.then_some(me as u16), 0));
+                let (number, vcpu) = agents[me];
+                let mut agent = Box::new(Agent::new(number, vcpu));
                 // A dead domain unwinds; everything else has to come to an orderly end.
                 let end = panic::catch_unwind(AssertUnwindSafe(|| agent.run(&mut domain)));
                 if let Err(payload) = &end {
@@ -327,14 +339,23 @@ fn code<T: serde::Serialize>(value: &T, into: &mut Vec<u8>) {
 
 /// Lowers a program: groups of domain and instructions.
 pub(crate) fn program(repeat: u32, groups: &[(u16, Vec<Insn<'_>>)]) -> Vec<u8> {
+    lower(repeat, groups.iter().map(|(domain, insns)| (*domain, 0, insns.as_slice())))
+}
+
+/// Lowers a program of domain 0: groups of vCPU and instructions.
+pub(crate) fn program_of_vcpus(repeat: u32, groups: &[(u8, Vec<Insn<'_>>)]) -> Vec<u8> {
+    lower(repeat, groups.iter().map(|(vcpu, insns)| (0, *vcpu, insns.as_slice())))
+}
+
+fn lower<'a>(repeat: u32, groups: impl ExactSizeIterator<Item = (u16, u8, &'a [Insn<'a>])>) -> Vec<u8> {
     let mut bytes = Vec::new();
     code(&Header { magic: MAGIC, version: VERSION, calls: groups.len() as u16, repeat }, &mut bytes);
-    for (domain, insns) in groups {
+    for (domain, vcpu, insns) in groups {
         let mut body = Vec::new();
         for insn in insns {
             code(insn, &mut body);
         }
-        code(&Group { domain: *domain, vcpu: 0, len: body.len() as u16 }, &mut bytes);
+        code(&Group { domain, vcpu, len: body.len() as u16 }, &mut bytes);
         bytes.extend(body);
     }
     bytes
