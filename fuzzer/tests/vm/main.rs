@@ -16,6 +16,7 @@ mod memory;
 mod modes;
 mod multicall;
 mod planted;
+mod planted_memory;
 mod reset;
 mod sched;
 mod vcpus;

@@ -152,7 +152,7 @@ impl Hypervisor {
 
     /// Takes an aligned extent away, up to the first frame that is not the domain's memory.
     fn remove_extent(&mut self, id: DomId, first: Gfn, order: u32) -> Result<(), Errno> {
-        assert!(first.0.is_multiple_of(1 << order), "an extent of order {order} begins at {:#x}", first.0);
+        assert!(first.0.is_multiple_of(1 << order));
         for page in 0..1 << order {
             self.remove_page(id, Gfn(first.0 | page))?;
         }
