@@ -225,13 +225,11 @@ impl Hypervisor {
             }
             memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
-        if !wanted.holes.is_empty() {
-            let ones = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
-            memory.machine.fill_page(ones, 0xff);
-            for hole in &wanted.holes {
-                let mapping = Mapping { mfn: ones, kind: Kind::Hole, writable: false };
-                p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
-            }
+        for hole in &wanted.holes {
+            let mfn = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
+            memory.machine.fill_page(mfn, 0xff);
+            let mapping = Mapping { mfn, kind: Kind::Hole, writable: true };
+            p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
         }
         for segment in &image.segments {
             load(memory, &p2m, segment.at, segment.data)?;
@@ -265,6 +263,7 @@ impl Hypervisor {
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
+            assists: 0,
             memory_map,
             console: Vec::new(),
         })

@@ -40,7 +40,7 @@ pub struct DomainConfig {
     pub cmdline: String,
     /// Its start info says that it is the initial domain.
     pub initial: bool,
-    /// Pages where no device is: they read as all ones and cannot be written.
+    /// Pages where no device is: they hold all ones, until the guest writes to them.
     pub holes: Vec<Gpa>,
 }
 

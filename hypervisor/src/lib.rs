@@ -10,12 +10,14 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
 mod build;
 pub mod bundle;
 pub mod config;
 mod domain;
 mod domains;
 mod event;
+mod fifo;
 mod grant;
 mod hypercall;
 mod hypervisor;
@@ -30,6 +32,7 @@ mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod vcpu;
 
 pub use arch::InjectGp;
@@ -37,6 +40,6 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
-pub use instruction::Instruction;
+pub use instruction::{Decoded, Instruction};
 pub use options::Options;
 pub use start::{Segment, StartState};

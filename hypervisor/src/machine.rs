@@ -67,6 +67,18 @@ impl dyn Machine + '_ {
         self.write(at, &value.to_le_bytes());
     }
 
+    /// Reads four bytes.
+    pub fn read_u32(&self, at: Maddr) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(at, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Writes four bytes.
+    pub fn write_u32(&mut self, at: Maddr, value: u32) {
+        self.write(at, &value.to_le_bytes());
+    }
+
     /// Fills a page with one byte.
     pub fn fill_page(&mut self, frame: Mfn, byte: u8) {
         let chunk = [byte; 512];

@@ -8,12 +8,15 @@ mod agent;
 mod console_io;
 mod coverage_op;
 mod event_channel_op;
+mod grant_table_op;
 mod memory_op;
 mod multicall;
 mod raw;
 mod sched_op;
+mod set_timer_op;
 mod types;
 mod vcpu_op;
+mod vm_assist;
 mod xen_version;
 
 pub use types::{
@@ -28,12 +31,15 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("xen_version", 2, xen_version::OPERATIONS),
     ("console_io", 2, console_io::OPERATIONS),
     ("sched_op", 4, sched_op::OPERATIONS),
-    ("vcpu_op", 5, vcpu_op::OPERATIONS),
+    ("vcpu_op", 6, vcpu_op::OPERATIONS),
+    ("set_timer_op", 1, set_timer_op::OPERATIONS),
+    ("vm_assist", 1, vm_assist::OPERATIONS),
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
+    ("grant_table_op", 10, grant_table_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
     ("coverage_op", 3, coverage_op::OPERATIONS),
-    ("agent", 2, agent::OPERATIONS),
+    ("agent", 4, agent::OPERATIONS),
     ("raw", 1, raw::OPERATIONS),
 ];
 
@@ -105,8 +111,9 @@ mod tests {
         for field in fields {
             out.push(field.name);
             names_in(&field.ty, out);
-            if let Type::Int { kind: Kind::Len(of) | Kind::PortOf(of), .. } = &field.ty {
-                assert!(fields.iter().any(|sibling| sibling.name == *of), "{} names no sibling", field.name);
+            let Type::Int { kind, .. } = &field.ty else { continue };
+            if let Some(of) = kind.owner().or(if let Kind::Len(of) = kind { Some(of) } else { None }) {
+                assert!(fields.iter().any(|sibling| sibling.name == of), "{} names no sibling", field.name);
             }
         }
     }
@@ -161,12 +168,14 @@ mod tests {
         }
     }
 
-    /// Offsets and size of the structure that the last argument points to.
+    /// Offsets and size of the structure, or of each in the array, that the last pointer among the arguments leads to.
     fn layout(name: &str) -> (Vec<usize>, usize) {
         let op = interface().by_name(name).expect("known");
-        let Some(Field { ty: Type::Ptr { to: Type::Struct(layout), .. }, .. }) = op.args.last() else {
-            panic!("{name} takes no struct")
-        };
+        let to = op.args.iter().rev().find_map(|field| match field.ty {
+            Type::Ptr { to: Type::Struct(layout) | Type::Array(Type::Struct(layout)), .. } => Some(layout),
+            _ => None,
+        });
+        let layout = to.unwrap_or_else(|| panic!("{name} takes no struct"));
         (layout.offsets().collect(), layout.size())
     }
 
@@ -179,6 +188,45 @@ mod tests {
                 $name
             );
         };
+    }
+
+    fn grants_agree() {
+        use xen_abi::grant::*;
+        agree!(
+            "grant_table_op.map_grant_ref",
+            MapGrantRef,
+            host_addr,
+            flags,
+            grant,
+            dom,
+            status,
+            handle,
+            dev_bus_addr
+        );
+        agree!("grant_table_op.unmap_grant_ref", UnmapGrantRef, host_addr, dev_bus_addr, handle, status);
+        agree!("grant_table_op.unmap_and_replace", UnmapAndReplace, host_addr, new_addr, handle, status);
+        agree!("grant_table_op.setup_table", SetupTable, dom, nr_frames, status, frame_list);
+        for copy in ["copy_frames", "copy_from_grant", "copy_to_grant", "copy_between_grants"] {
+            assert_eq!(
+                layout(&format!("grant_table_op.{copy}")),
+                (
+                    vec![
+                        core::mem::offset_of!(Copy, source),
+                        core::mem::offset_of!(Copy, dest),
+                        core::mem::offset_of!(Copy, len),
+                        core::mem::offset_of!(Copy, flags),
+                        core::mem::offset_of!(Copy, status)
+                    ],
+                    size_of::<Copy>()
+                )
+            );
+        }
+        agree!("grant_table_op.query_size", QuerySize, dom, nr_frames, max_nr_frames, status);
+        agree!("grant_table_op.set_version", SetVersion, version);
+        agree!("grant_table_op.get_status_frames", GetStatusFrames, nr_frames, dom, status, frame_list);
+        agree!("grant_table_op.get_version", GetVersion, dom, pad, version);
+        agree!("grant_table_op.swap_grant_ref", SwapGrantRef, ref_a, ref_b, status);
+        agree!("grant_table_op.cache_flush", CacheFlush, a, offset, length, op);
     }
 
     #[test]
@@ -222,6 +270,18 @@ mod tests {
             pod_entries,
             domid
         );
+        agree!(
+            "memory_op.acquire_resource",
+            AcquireResource,
+            domid,
+            kind,
+            id,
+            nr_frames,
+            pad,
+            frame,
+            frame_list
+        );
+        grants_agree();
         agree!("event_channel_op.alloc_unbound", AllocUnbound, dom, remote_dom, port);
         agree!("event_channel_op.bind_interdomain", BindInterdomain, remote_dom, remote_port, local_port);
         agree!("event_channel_op.bind_virq", BindVirq, virq, vcpu, port);
@@ -250,6 +310,13 @@ mod tests {
             assert_eq!(offsets[31], registers + core::mem::offset_of!(Hvm32, tr_ar));
             assert_eq!(size, size_of::<HvmContext>());
         }
+        agree!("vcpu_op.set_periodic_timer", xen_abi::vcpu::PeriodicTimer, period_ns);
+        agree!("vcpu_op.set_singleshot_timer", xen_abi::vcpu::SingleshotTimer, timeout_abs_ns, flags);
+        agree!("vcpu_op.register_vcpu_info", xen_abi::vcpu::RegisterVcpuInfo, mfn, offset, rsvd);
+        agree!("vcpu_op.get_physid", xen_abi::vcpu::Physid, phys_id);
+        agree!("vcpu_op.register_runstate_memory_area", xen_abi::vcpu::Area, addr);
+        agree!("vcpu_op.register_vcpu_time_memory_area", xen_abi::vcpu::Area, addr);
+        assert_eq!(layout("vcpu_op.get_runstate_info").1, size_of::<xen_abi::vcpu::RunstateInfo>());
         agree!("xen_version.compile_info", CompileInfo, compiler, compile_by, compile_domain, compile_date);
         agree!("xen_version.get_features", FeatureInfo, submap_idx, submap);
         agree!(

@@ -3,6 +3,8 @@
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
 pub(crate) mod event_channel_op;
+pub(crate) mod event_delivery;
+pub(crate) mod event_fifo;
 pub(crate) mod exchange;
 pub(crate) mod grant_copy;
 pub(crate) mod grant_frames;
@@ -13,7 +15,9 @@ pub(crate) mod multicall;
 pub(crate) mod physmap;
 mod reservation;
 pub(crate) mod sched_op;
+pub(crate) mod set_timer_op;
 pub(crate) mod vcpu_op;
+pub(crate) mod vm_assist;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -46,6 +50,7 @@ impl Hypervisor {
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
+        self.run_timers();
         self.expire_watchdogs();
         self.after_call(caller, disposition);
         match disposition {
@@ -79,6 +84,8 @@ impl Hypervisor {
                 .locked(Lock::Grant(call.caller.domain), |hypervisor| hypervisor.grant_table_op(call, args))
                 .map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::SET_TIMER_OP => self.set_timer_op(call, args).map(Disposition::Return),
+            hypercall::VM_ASSIST => self.vm_assist(call, args).map(Disposition::Return),
             hypercall::VCPU_OP => self.vcpu_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self
                 .locked(Lock::Event(call.caller.domain), |hypervisor| hypervisor.event_channel_op(call, args))

@@ -45,7 +45,7 @@ pub(crate) enum Kind {
     GrantTable = 5,
     /// A frame of some domain's grant table, as a resource.
     Resource = 6,
-    /// A page that reads as all ones: no device is there.
+    /// A page of ones that stands for a device which is not there. What a guest writes to it stays.
     Hole = 7,
 }
 

@@ -60,22 +60,29 @@ impl Hypervisor {
                 }
             }
             (Kind::Grant, Owner::Domain(owner)) => {
-                let held = self.uses(owner, mapping.mfn);
+                let held = self.granted(owner, mapping.mfn);
                 if held.uses == 0 || (mapping.writable && held.writers == 0) {
                     return Err((CrashKind::Isolation, "a frame is mapped that is not granted so"));
                 }
             }
             _ => return Err((CrashKind::Isolation, "a frame is mapped as what it is not")),
         }
-        if matches!(mapping.kind, Kind::Instrumentation | Kind::Hole) && mapping.writable {
-            return Err((CrashKind::Isolation, "instrumentation or a hole is mapped writable"));
+        if mapping.kind == Kind::Instrumentation && mapping.writable {
+            return Err((CrashKind::Isolation, "instrumentation is mapped writable"));
         }
         Ok(())
     }
 
     /// What others make of a domain's frame.
-    fn uses(&self, owner: DomId, mfn: Mfn) -> Held {
+    fn granted(&self, owner: DomId, mfn: Mfn) -> Held {
         self.domains.get(owner).map(|domain| domain.grants.held(mfn)).unwrap_or_default()
+    }
+
+    /// References to a domain's frame beside those of owner and mapping: grants, and what it shares with
+    /// the hypervisor.
+    fn uses(&self, owner: DomId, mfn: Mfn) -> u32 {
+        let shared = self.domains.get(owner).map_or(0, |domain| domain.events.uses(mfn));
+        self.granted(owner, mfn).uses + shared + self.area_references(owner, mfn)
     }
 
     /// Memory has one reference of its owner, one of its mapping, and one of each use that others make of it.
@@ -83,7 +90,7 @@ impl Hypervisor {
         let Some(mapping) = self.lookup(domain, gfn) else { return Ok(()) };
         let Owner::Domain(owner) = self.memory.frames.owner(mapping.mfn) else { return Ok(()) };
         let references = self.memory.frames.references(mapping.mfn);
-        let uses = self.uses(owner, mapping.mfn).uses;
+        let uses = self.uses(owner, mapping.mfn);
         let right = match mapping.kind {
             Kind::Ram => references == 2 + uses,
             // The owner may have it mapped, have it without a place, or have given it back.
@@ -132,7 +139,7 @@ impl Hypervisor {
                 }
                 Owner::Domain(id) => {
                     *owned.entry(id).or_default() += 1;
-                    let uses = self.uses(id, mfn).uses;
+                    let uses = self.uses(id, mfn);
                     // Who has given a frame back that others use has no reference to it.
                     let least = uses + places + u32::from(places != 0);
                     grants <= uses && (least..=uses + places + 1).contains(&references)

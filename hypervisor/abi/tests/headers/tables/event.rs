@@ -33,6 +33,19 @@ pub(super) fn add(table: &mut Table) {
         VIRQ_ARGO: "VIRQ_ARGO",
         VIRQ_XENPMU: "VIRQ_XENPMU",
         CHANNELS_2L: "EVTCHN_2L_NR_CHANNELS",
+        FIFO_PRIORITY_DEFAULT: "EVTCHN_FIFO_PRIORITY_DEFAULT",
+        FIFO_PRIORITY_MIN: "EVTCHN_FIFO_PRIORITY_MIN",
+        FIFO_MAX_QUEUES: "EVTCHN_FIFO_MAX_QUEUES",
+        FIFO_PENDING: "EVTCHN_FIFO_PENDING",
+        FIFO_MASKED: "EVTCHN_FIFO_MASKED",
+        FIFO_LINKED: "EVTCHN_FIFO_LINKED",
+        FIFO_BUSY: "EVTCHN_FIFO_BUSY",
+        FIFO_LINK_BITS: "EVTCHN_FIFO_LINK_BITS",
+        FIFO_LINK_MASK: "EVTCHN_FIFO_LINK_MASK",
+        FIFO_NR_CHANNELS: "EVTCHN_FIFO_NR_CHANNELS",
+        FIFO_READY: "offsetof(struct evtchn_fifo_control_block, ready)",
+        FIFO_HEAD: "offsetof(struct evtchn_fifo_control_block, head)",
+        FIFO_BLOCK_LEN: "sizeof(struct evtchn_fifo_control_block)",
     });
     structure!(table, event::AllocUnbound, "struct evtchn_alloc_unbound", { dom, remote_dom, port });
     structure!(table, event::BindInterdomain, "struct evtchn_bind_interdomain", { remote_dom, remote_port, local_port });
