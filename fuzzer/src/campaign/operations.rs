@@ -48,7 +48,9 @@ impl Record {
         };
         let mut text = String::new();
         file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-        serde_json::from_str(&text).map(Some).map_err(|error| bad(format!("not a record of operations: {error}")))
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| bad(format!("not a record of operations: {error}")))
     }
 
     /// Puts it into a campaign's directory.
@@ -99,7 +101,8 @@ mod tests {
         }
         execution.calls = vec![CallResult { call: 0, status: Status::Returned(value), changes: Vec::new() }];
         let mut statistics = Statistics::default();
-        statistics.record(&program, &execution);
+        let names: Vec<_> = program.calls.iter().map(|call| call.op.operation().name).collect();
+        statistics.record(&names, Some(&program), &execution);
         statistics
     }
 
