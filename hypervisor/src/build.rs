@@ -280,6 +280,7 @@ impl Hypervisor {
             p2m,
             pages: wanted.pages(),
             max_pages: wanted.max_pages(),
+            claim: 0,
             control: Control::new(wanted.privileged, wanted.vcpus),
             platform: Platform::new(),
             vcpus: vcpus.collect(),

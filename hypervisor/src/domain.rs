@@ -21,6 +21,8 @@ pub(crate) struct Domain {
     pub p2m: P2m,
     /// Pages that it owns.
     pub pages: u64,
+    /// Pages that are set aside for it beside those.
+    pub claim: u64,
     /// Most pages that it may own.
     pub max_pages: u64,
     /// Its virtual processors.

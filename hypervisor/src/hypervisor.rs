@@ -280,6 +280,7 @@ impl Hypervisor {
 
     /// Makes `to` the running vCPU and takes the recording of coverage along.
     pub(crate) fn switch_to(&mut self, to: VcpuId) {
+        self.checks.involve(to.domain);
         let recording = |hypervisor: &Self, id: Option<VcpuId>| {
             id.and_then(|id| hypervisor.domain(id.domain).map(|d| d.coverage.vcpu(u32::from(id.vcpu))))
                 .unwrap_or_default()

@@ -271,6 +271,16 @@ mod tests {
         agree!("memory_op.machphys_mfn_list", MachphysMfnList, max_extents, extent_start, nr_extents);
         agree!("memory_op.machphys_mapping", MachphysMapping, v_start, v_end, max_mfn);
         agree!("memory_op.memory_map", MemoryMap, nr_entries, buffer);
+        agree!("memory_op.set_memory_map", ForeignMemoryMap, domid, map);
+        agree!(
+            "memory_op.get_pod_target",
+            PodTarget,
+            target_pages,
+            tot_pages,
+            pod_cache_pages,
+            pod_entries,
+            domid
+        );
         agree!(
             "memory_op.acquire_resource",
             AcquireResource,

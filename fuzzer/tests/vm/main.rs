@@ -25,6 +25,7 @@ mod planted;
 mod planted_domains;
 mod planted_events;
 mod planted_grants;
+mod planted_memory;
 mod planted_vcpus;
 mod reset;
 mod sched;

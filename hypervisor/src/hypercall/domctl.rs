@@ -153,6 +153,7 @@ impl Hypervisor {
             p2m,
             pages: 0,
             max_pages: 0,
+            claim: 0,
             vcpus: Vec::new(),
             control,
             platform: Platform::new(),

@@ -23,13 +23,15 @@ pub(crate) const NODES: usize = 2;
 pub(crate) struct Place {
     /// On this node, as long as there is room.
     pub node: Option<usize>,
+    /// Nowhere else.
+    pub exact: bool,
     /// Below this frame.
     pub below: Option<Mfn>,
 }
 
 impl Place {
     /// Wherever there is room.
-    pub(crate) const ANYWHERE: Self = Self { node: None, below: None };
+    pub(crate) const ANYWHERE: Self = Self { node: None, exact: false, below: None };
 }
 
 /// To whom a frame belongs.
@@ -236,7 +238,7 @@ impl Memory {
         });
         let start = preferred
             .and_then(|node| frames.find_extent(count as usize, node))
-            .or_else(|| frames.find_extent(count as usize, 0..end))?;
+            .or_else(|| if place.exact { None } else { frames.find_extent(count as usize, 0..end) })?;
         Some(self.take(owner, start, count))
     }
 
