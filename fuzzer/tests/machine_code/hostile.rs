@@ -113,6 +113,12 @@ macro_rules! guests {
             "and eax, 0xfffffeff",
             "wrmsr",
             ".endm",
+            // An exception is the last one: 32-bit code without any handler.
+            ".macro no_handlers",
+            "mov dword ptr [ebp], 0",
+            "mov dword ptr [ebp + 4], 0",
+            "lidt [ebp]",
+            ".endm",
             "hostile_code:",
             $(
                 concat!("hostile_", stringify!($name), ":"),
@@ -219,13 +225,15 @@ guests! {
         "mov eax, 24", "ltr ax", ".byte 0xea", ".long 0", ".word 32", "int 3", "ud2",
     ];
     real_mode: [
-        "flat_mode",
+        "flat_mode", "no_handlers",
         "mov eax, cr0", "and eax, 0xfffffffe", "mov cr0, eax", "mov eax, 17", "xor ebx, ebx", "vmmcall", "cpuid",
         "mov ecx, 0x10", "rdmsr", "wbinvd", "mov eax, cr4", "mov cr4, eax", "int 0x10", "sti", "hlt",
     ];
     virtual_8086: [
-        "flat_mode",
-        "push 0", "push 0", "push 0", "push 0", "push 0", "push 0x1000", "push 0x23202", "push 0", "push 0x100", "iretd",
+        "flat_mode", "no_handlers",
+        // At 0x500: CPUID, VMMCALL, INT 10, HLT.
+        "mov dword ptr [0x500], 0x010fa20f", "mov dword ptr [0x504], 0xf410cdd9",
+        "push 0", "push 0", "push 0", "push 0", "push 0", "push 0x1000", "push 0x23202", "push 0", "push 0x500", "iretd",
     ];
     prefixes: [
         "forgive", "mov ebp, 2",
