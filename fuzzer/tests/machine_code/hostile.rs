@@ -296,6 +296,8 @@ guests! {
         "mov rcx, 0x8000000000000000", "mov r11, -1", "attempt 0x48, 0x0f, 0x07", "attempt 0x0f, 0x35", "ret",
     ];
     user_mode: [
+        // Without handlers: one whose page user mode may not read would raise exceptions for ever, in no instruction at all.
+        "mov qword ptr [r12], 0", "mov qword ptr [r12 + 8], 0", "lidt [r12]",
         "lea rdi, [r12 + 0x6000]", "mov qword ptr [rdi], 0", "mov rax, 0x00affb000000ffff", "mov [rdi + 8], rax",
         "mov rax, 0x00cff3000000ffff", "mov [rdi + 16], rax", "mov word ptr [r12 + 0x6100], 23", "mov [r12 + 0x6102], rdi", "lgdt [r12 + 0x6100]",
         "push 19", "lea rax, [r12 + 0x9000]", "push rax", "push 0x202", "push 11", "lea rax, [rip + 2f]", "push rax", "iretq",
