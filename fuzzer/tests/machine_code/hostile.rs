@@ -209,7 +209,7 @@ guests! {
         "forgive", "lea rbx, [r12 + 0x5000]", "lea rax, [rip + 3f]", "mov [rbx], rax", "mov r13d, 2", "xor ecx, ecx",
         "2: mov [rbx + 4], cx", ".byte 0xff, 0x2b",
         "3: .byte 0x8e, 0xd9", ".byte 0x8e, 0xd1", "mov r13d, 3", ".byte 0x0f, 0x00, 0xd1", "mov r13d, 2",
-        "add ecx, 4", "cmp ecx, 0x10000", "jb 2b",
+        "add ecx, 36", "cmp ecx, 0x10000", "jb 2b",
         "push -1", "push -1", "push -1", "push -1", "push -1", "iretq", ".byte 0x48, 0xcb", "ret",
     ];
     every_interrupt: [
@@ -255,7 +255,7 @@ guests! {
         "lea eax, [rsi - 32]", "cpuid", "inc esi", "cmp esi, 64", "jb 2b", "sti", "hlt", "ret",
     ];
     self_modifying: [
-        "mov r14d, 300",
+        "mov r14d, 60",
         "2: mov dword ptr [rip + 3f], 0x90d9010f", "call 4f", "mov dword ptr [rip + 3f], 0xd9010f66", "call 4f",
         "mov dword ptr [rip + 3f], 0x90909090", "call 4f", "mov dword ptr [rip + 3f], 0x9090a20f", "call 4f", "dec r14d", "jnz 2b",
         "lea rsi, [rip + 5f]", "lea rdi, [r12 + 0x4000]", "mov ecx, 64", "rep movsb", "lea rax, [r12 + 0x4000]", "mov r14d, 500", "jmp rax",
@@ -263,11 +263,11 @@ guests! {
         "5: lea rsi, [rip + 5b]", "lea rdi, [rsi + 64]", "mov rax, rdi", "mov ecx, 64", "rep movsb", "dec r14d", "jz 6f", "jmp rax", "6: ret",
     ];
     random_code: [
-        "forgive", "mov r15, 0x2545f4914f6cdd1d", "mov r13d, 1", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
+        "mov r15, 0x2545f4914f6cdd1d", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
         "jmp rax",
     ];
     other_random_code: [
-        "forgive", "mov r15, 0x123456789abcdef1", "mov r13d, 3", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
+        "mov r15, 0x123456789abcdef1", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
         "jmp rax",
     ];
     random_page_tables: [
