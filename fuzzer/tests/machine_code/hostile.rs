@@ -210,7 +210,7 @@ guests! {
         "2: mov [rbx + 4], cx", ".byte 0xff, 0x2b",
         "3: .byte 0x8e, 0xd9", ".byte 0x8e, 0xd1", "mov r13d, 3", ".byte 0x0f, 0x00, 0xd1", "mov r13d, 2",
         "add ecx, 36", "cmp ecx, 0x10000", "jb 2b",
-        "push -1", "push -1", "push -1", "push -1", "push -1", "iretq", ".byte 0x48, 0xcb", "ret",
+        "mov qword ptr [r12], 0", "mov qword ptr [r12 + 8], 0", "lidt [r12]", "push -1", "push -1", "push -1", "push -1", "push -1", "iretq", ".byte 0x48, 0xcb", "ret",
     ];
     every_interrupt: [
         "forgive", "xor ecx, ecx", "xor r13d, r13d",
