@@ -1,5 +1,7 @@
 //! `doctor` and `bench`.
 
+use std::fs;
+
 use crate::support::{hyperfuzz, machine};
 
 #[test]
@@ -92,6 +94,10 @@ fn a_campaign_says_what_it_did_with_each_operation_over_its_sessions() {
         table.contains("event_channel_op.send") && table.contains("ok ") && table.contains("800 executions"),
         "{table}"
     );
+<<<<<<< HEAD
     std::fs::write(dir.path().join("c/operations.json"), "{").unwrap();
+=======
+    fs::write(dir.path().join("c/operations.json"), "{").unwrap();
+>>>>>>> tools
     crate::support::line("interface --campaign {}/c", dir.path()).complains(&["operations.json"]);
 }

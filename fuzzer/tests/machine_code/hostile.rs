@@ -113,6 +113,12 @@ macro_rules! guests {
             "and eax, 0xfffffeff",
             "wrmsr",
             ".endm",
+            // An exception is the last one: 32-bit code without any handler.
+            ".macro no_handlers",
+            "mov dword ptr [ebp], 0",
+            "mov dword ptr [ebp + 4], 0",
+            "lidt [ebp]",
+            ".endm",
             "hostile_code:",
             $(
                 concat!("hostile_", stringify!($name), ":"),
@@ -203,8 +209,8 @@ guests! {
         "forgive", "lea rbx, [r12 + 0x5000]", "lea rax, [rip + 3f]", "mov [rbx], rax", "mov r13d, 2", "xor ecx, ecx",
         "2: mov [rbx + 4], cx", ".byte 0xff, 0x2b",
         "3: .byte 0x8e, 0xd9", ".byte 0x8e, 0xd1", "mov r13d, 3", ".byte 0x0f, 0x00, 0xd1", "mov r13d, 2",
-        "add ecx, 4", "cmp ecx, 0x10000", "jb 2b",
-        "push -1", "push -1", "push -1", "push -1", "push -1", "iretq", ".byte 0x48, 0xcb", "ret",
+        "add ecx, 36", "cmp ecx, 0x10000", "jb 2b",
+        "mov qword ptr [r12], 0", "mov qword ptr [r12 + 8], 0", "lidt [r12]", "push -1", "push -1", "push -1", "push -1", "push -1", "iretq", ".byte 0x48, 0xcb", "ret",
     ];
     every_interrupt: [
         "forgive", "xor ecx, ecx", "xor r13d, r13d",
@@ -219,13 +225,15 @@ guests! {
         "mov eax, 24", "ltr ax", ".byte 0xea", ".long 0", ".word 32", "int 3", "ud2",
     ];
     real_mode: [
-        "flat_mode",
+        "flat_mode", "no_handlers",
         "mov eax, cr0", "and eax, 0xfffffffe", "mov cr0, eax", "mov eax, 17", "xor ebx, ebx", "vmmcall", "cpuid",
         "mov ecx, 0x10", "rdmsr", "wbinvd", "mov eax, cr4", "mov cr4, eax", "int 0x10", "sti", "hlt",
     ];
     virtual_8086: [
-        "flat_mode",
-        "push 0", "push 0", "push 0", "push 0", "push 0", "push 0x1000", "push 0x23202", "push 0", "push 0x100", "iretd",
+        "flat_mode", "no_handlers",
+        // At 0x500: CPUID, VMMCALL, INT 10, HLT.
+        "mov dword ptr [0x500], 0x010fa20f", "mov dword ptr [0x504], 0xf410cdd9",
+        "push 0", "push 0", "push 0", "push 0", "push 0", "push 0x1000", "push 0x23202", "push 0", "push 0x500", "iretd",
     ];
     prefixes: [
         "forgive", "mov ebp, 2",
@@ -247,7 +255,7 @@ guests! {
         "lea eax, [rsi - 32]", "cpuid", "inc esi", "cmp esi, 64", "jb 2b", "sti", "hlt", "ret",
     ];
     self_modifying: [
-        "mov r14d, 300",
+        "mov r14d, 60",
         "2: mov dword ptr [rip + 3f], 0x90d9010f", "call 4f", "mov dword ptr [rip + 3f], 0xd9010f66", "call 4f",
         "mov dword ptr [rip + 3f], 0x90909090", "call 4f", "mov dword ptr [rip + 3f], 0x9090a20f", "call 4f", "dec r14d", "jnz 2b",
         "lea rsi, [rip + 5f]", "lea rdi, [r12 + 0x4000]", "mov ecx, 64", "rep movsb", "lea rax, [r12 + 0x4000]", "mov r14d, 500", "jmp rax",
@@ -255,11 +263,11 @@ guests! {
         "5: lea rsi, [rip + 5b]", "lea rdi, [rsi + 64]", "mov rax, rdi", "mov ecx, 64", "rep movsb", "dec r14d", "jz 6f", "jmp rax", "6: ret",
     ];
     random_code: [
-        "forgive", "mov r15, 0x2545f4914f6cdd1d", "mov r13d, 1", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
+        "mov r15, 0x2545f4914f6cdd1d", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
         "jmp rax",
     ];
     other_random_code: [
-        "forgive", "mov r15, 0x123456789abcdef1", "mov r13d, 3", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
+        "mov r15, 0x123456789abcdef1", "lea rdi, [r12 + 0x8000]", "random_page", "lea rax, [r12 + 0x8000]",
         "jmp rax",
     ];
     random_page_tables: [
@@ -288,6 +296,8 @@ guests! {
         "mov rcx, 0x8000000000000000", "mov r11, -1", "attempt 0x48, 0x0f, 0x07", "attempt 0x0f, 0x35", "ret",
     ];
     user_mode: [
+        // Without handlers: one whose page user mode may not read would raise exceptions for ever, in no instruction at all.
+        "mov qword ptr [r12], 0", "mov qword ptr [r12 + 8], 0", "lidt [r12]",
         "lea rdi, [r12 + 0x6000]", "mov qword ptr [rdi], 0", "mov rax, 0x00affb000000ffff", "mov [rdi + 8], rax",
         "mov rax, 0x00cff3000000ffff", "mov [rdi + 16], rax", "mov word ptr [r12 + 0x6100], 23", "mov [r12 + 0x6102], rdi", "lgdt [r12 + 0x6100]",
         "push 19", "lea rax, [r12 + 0x9000]", "push rax", "push 0x202", "push 11", "lea rax, [rip + 2f]", "push rax", "iretq",
