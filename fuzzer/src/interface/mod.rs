@@ -240,6 +240,19 @@ mod tests {
         agree!("grant_table_op.cache_flush", CacheFlush, a, offset, length, op);
     }
 
+    /// Unions are described member by member: each has the size of the whole.
+    #[test]
+    fn arguments_of_the_control_families_have_one_size() {
+        for op in interface().operations() {
+            let size = match op.family() {
+                "domctl" => size_of::<xen_abi::domctl::Domctl>(),
+                "sysctl" => size_of::<xen_abi::sysctl::Sysctl>(),
+                _ => continue,
+            };
+            assert_eq!(layout(op.name).1, size, "{}", op.name);
+        }
+    }
+
     #[test]
     fn layouts_are_those_of_the_abi() {
         use coverage_hypercall::coverage::{Enable, Info, Map, Read, Unmap};

@@ -58,7 +58,7 @@ impl Hypervisor {
             return Err(Errno::Perm);
         }
         let request = Request { target, caller, buffers, count };
-        let head: abi::Head = self.from_buffer(&call, &request, 0, 0)?;
+        let head: abi::Head = self.read_buffer(&call, &request, 0, 0)?;
         if head.op >= abi::COUNT {
             return Err(Errno::Opnotsupp);
         }
@@ -136,7 +136,7 @@ impl Hypervisor {
     }
 
     /// Copies a structure from a buffer, if all of it lies inside.
-    fn from_buffer<T: FromBytes + FromZeros + IntoBytes>(
+    fn read_buffer<T: FromBytes + FromZeros + IntoBytes>(
         &self,
         call: &Call,
         request: &Request,
@@ -154,7 +154,7 @@ impl Hypervisor {
         request: &Request,
         head: abi::Head,
     ) -> Result<T, Errno> {
-        let body = self.from_buffer(call, request, 0, size_of::<abi::Head>() as u64)?;
+        let body = self.read_buffer(call, request, 0, size_of::<abi::Head>() as u64)?;
         require(head.pad == 0)?;
         Ok(body)
     }
@@ -263,7 +263,7 @@ impl Hypervisor {
         for n in body.opaque..body.nr_extents {
             self.credit = self.credit.checked_sub(1).ok_or(Errno::Again)?;
             let offset = u64::from(n) * size_of::<abi::Extent>() as u64;
-            let extent: abi::Extent = self.from_buffer(call, request, 1, offset)?;
+            let extent: abi::Extent = self.read_buffer(call, request, 1, offset)?;
             let end = extent.first_pfn.checked_add(extent.nr.into()).ok_or(Errno::Inval)?;
             let inside = highest.is_some_and(|highest| end <= highest.0 + 1);
             require(extent.pad == 0 && extent.nr != 0 && inside)?;
