@@ -45,6 +45,19 @@ pub struct Settings {
     plants: Vec<String>,
     qemu: PathBuf,
     core: Option<usize>,
+    oracles: Oracles,
+}
+
+/// What the hypervisor looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Oracles {
+    /// What each call touched.
+    #[default]
+    On,
+    /// What each call touched, and at the end of a program every frame of the machine. Slow.
+    Audit,
+    /// Nothing: only crashes and hangs are found.
+    Off,
 }
 
 impl Settings {
@@ -62,7 +75,18 @@ impl Settings {
         let mut plants = plants.to_vec();
         plants.sort();
         plants.dedup();
-        Ok(Self { target, plants, qemu: qemu.to_owned(), core })
+        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On })
+    }
+
+    /// The same with other oracles.
+    #[must_use]
+    pub fn with_oracles(self, oracles: Oracles) -> Self {
+        Self { oracles, ..self }
+    }
+
+    /// What the hypervisor looks at.
+    pub fn oracles(&self) -> Oracles {
+        self.oracles
     }
 
     /// What is fuzzed.
@@ -105,6 +129,11 @@ impl Settings {
         let mut words = vec![mode.to_owned()];
         if !self.plants.is_empty() {
             words.push(format!("plant={}", self.plants.join(",")));
+        }
+        match self.oracles {
+            Oracles::On => {}
+            Oracles::Audit => words.push("oracles=audit".to_owned()),
+            Oracles::Off => words.push("oracles=off".to_owned()),
         }
         words
     }

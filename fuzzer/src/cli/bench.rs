@@ -20,7 +20,7 @@ use crate::{
     interface::interface,
     program::{Program, generate, lower},
     report::{live::emit, output::say},
-    target::Settings,
+    target::{Oracles, Settings},
 };
 
 /// The commands of `hyperfuzz bench`.
@@ -75,6 +75,16 @@ struct Report {
     fuzzer_calls_per_program: f64,
     engine_to_ceiling: f64,
     fuzzer_to_engine: f64,
+    /// With `--oracles off`: what the bare engine does with oracles, turn by turn beside it, and the share of executions that
+    /// they cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oracles: Option<OracleCost>,
+}
+
+#[derive(Debug, Serialize)]
+struct OracleCost {
+    engine_executions_per_second: f64,
+    cost: f64,
 }
 
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
@@ -99,15 +109,22 @@ fn speed(args: &Speed) -> anyhow::Result<Exit> {
     let mut execution = Execution::default();
     // Interleaved, so that a slow moment of the machine hits both sides.
     let slice = args.time / ROUNDS as u32;
-    let (mut engine_times, mut ceiling_times) = (Vec::new(), Vec::new());
+    let (mut engine_times, mut ceiling_times, mut oracle_ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut with_oracles = match settings.oracles() {
+        Oracles::Off => Some(settings.clone().with_oracles(Oracles::On).start()?),
+        Oracles::On | Oracles::Audit => None,
+    };
     for _ in 0..ROUNDS {
         let single = measure(&mut engine, &once, slice, &mut execution)?;
         let repeated = measure(&mut engine, &many, slice, &mut execution)?;
         engine_times.push(single);
+        if let Some(engine) = &mut with_oracles {
+            oracle_ratios.push(measure(engine, &once, slice, &mut execution)? / single);
+        }
         // What the doorbell, the reset and the read-back cost is in both, once: it drops out.
         ceiling_times.push((repeated - single).max(1e-9) / f64::from(turns - 1));
     }
-    drop(engine);
+    drop((engine, with_oracles));
     let (engine_time, ceiling_time) = (median(engine_times), median(ceiling_times));
     let (fuzzer_executions, fuzzer_calls) = fuzzer(&settings, args)?;
     let report = Report {
@@ -121,6 +138,13 @@ fn speed(args: &Speed) -> anyhow::Result<Exit> {
         fuzzer_calls_per_program: fuzzer_calls / fuzzer_executions.max(1e-9),
         engine_to_ceiling: ceiling_time / engine_time,
         fuzzer_to_engine: fuzzer_calls * engine_time / calls,
+        oracles: (!oracle_ratios.is_empty()).then(|| {
+            let slower = median(oracle_ratios);
+            OracleCost {
+                engine_executions_per_second: 1.0 / (engine_time * slower),
+                cost: 1.0 - 1.0 / slower,
+            }
+        }),
     };
     if args.json {
         emit(&report);
@@ -133,7 +157,13 @@ fn speed(args: &Speed) -> anyhow::Result<Exit> {
         row("in-guest ceiling", report.ceiling_executions_per_second, calls);
         row("bare engine", report.engine_executions_per_second, calls);
         row("whole fuzzer", fuzzer_executions, report.fuzzer_calls_per_program);
+        if let Some(oracles) = &report.oracles {
+            row("engine, oracles on", oracles.engine_executions_per_second, calls);
+        }
         say!("\nengine / ceiling       {:>10.2}", report.engine_to_ceiling);
+        if let Some(oracles) = &report.oracles {
+            say!("cost of oracles        {:>9.0}%  (of executions/s)", oracles.cost * 100.0);
+        }
         say!(
             "fuzzer / engine        {:>10.2}  (calls/s: the corpus has shorter programs)",
             report.fuzzer_to_engine

@@ -13,7 +13,7 @@ use include_dir::{Dir, include_dir};
 use crate::{
     campaign::store,
     program::{Program, model::CALLS, text},
-    target::{Settings, Target},
+    target::{Oracles, Settings, Target},
 };
 
 /// One well-formed call per sub-operation, as the repository has them.
@@ -28,6 +28,9 @@ pub(super) struct TargetOptions {
     /// Planted bugs to switch on, separated by commas: a test of the fuzzer, not of the hypervisor.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(super) plant: Vec<String>,
+    /// What the hypervisor looks at after each call; `replay` audits, the others do not, if not given.
+    #[arg(long, value_name = "WHAT")]
+    pub(super) oracles: Option<Oracles>,
     /// The QEMU to use.
     #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
     pub(super) qemu: PathBuf,
@@ -46,7 +49,8 @@ impl TargetOptions {
     /// What is missing, and how to get it.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         super::doctor::require(&self.qemu, self.install)?;
-        Settings::new(self.target, &self.plant, &self.qemu, self.core)
+        let settings = Settings::new(self.target, &self.plant, &self.qemu, self.core)?;
+        Ok(settings.with_oracles(self.oracles.unwrap_or_default()))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         live::emit,
         output::{self, say},
     },
+    target::Oracles,
     triage::{
         bucket::{Bucket, Classifier},
         verify,
@@ -92,6 +93,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let (true, Some(stored)) = (target.plant.is_empty(), &expected) {
         target.plant.clone_from(&stored.plants);
     }
+    // One program has the time for a look at all frames.
+    target.oracles.get_or_insert(Oracles::Audit);
     let settings = target.settings()?;
     let classifier = Classifier::new(settings.symbols()?);
     let mut engine = settings.start()?;

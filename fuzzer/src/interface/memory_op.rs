@@ -10,6 +10,7 @@ const NUMBER: u32 = hypercall::MEMORY_OP as u32;
 const MEMF: &[Named] = &[
     ("addr32", 32),
     ("node0", 1 << 8),
+    ("node1", 2 << 8),
     ("populate_on_demand", abi::MEMF_POPULATE_ON_DEMAND as u64),
     ("exact_node", abi::MEMF_EXACT_NODE as u64),
     ("vnode", abi::MEMF_VNODE as u64),
@@ -38,7 +39,7 @@ const RESERVATION: StructType = StructType {
     fields: &[
         field("extent_start", FRAMES),
         field("nr_extents", int(8, Kind::Len("extent_start"))),
-        field("extent_order", int(4, Kind::Range(0, 2))),
+        field("extent_order", int(4, Kind::Range(0, 4))),
         field("mem_flags", int(4, Kind::Flags(MEMF))),
         field("domid", DOMAIN),
     ],
@@ -104,6 +105,25 @@ const ACQUIRE: StructType = StructType {
 const MEMORY_MAP: StructType = StructType {
     name: "xen_memory_map",
     fields: &[field("nr_entries", int(4, Kind::Range(0, 8))), field("buffer", ptr_out(&Type::Bytes(160)))],
+};
+/// The map is a structure in the structure.
+const FOREIGN_MAP: StructType = StructType {
+    name: "xen_foreign_memory_map",
+    fields: &[field("domid", DOMAIN), field("map", Type::Struct(&GIVEN_MAP))],
+};
+const GIVEN_MAP: StructType = StructType {
+    name: "xen_memory_map",
+    fields: &[field("nr_entries", int(4, Kind::Range(0, 8))), field("buffer", ptr_in(&Type::Bytes(160)))],
+};
+const POD_TARGET: StructType = StructType {
+    name: "xen_pod_target",
+    fields: &[
+        field("target_pages", U64),
+        out("tot_pages", U64),
+        out("pod_cache_pages", U64),
+        out("pod_entries", U64),
+        field("domid", DOMAIN),
+    ],
 };
 
 const fn op(
@@ -180,6 +200,25 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[gives("extent_start", Resource::Frame)],
     ),
     op("memory_op.add_to_physmap", abi::ADD_TO_PHYSMAP, &[field("arg", ptr_in(&Type::Struct(&ADD)))], &[]),
+    op(
+        "memory_op.set_memory_map",
+        abi::SET_MEMORY_MAP,
+        &[field("arg", ptr_in(&Type::Struct(&FOREIGN_MAP)))],
+        &[],
+    ),
+    op(
+        "memory_op.set_pod_target",
+        abi::SET_POD_TARGET,
+        &[field("arg", ptr_inout(&Type::Struct(&POD_TARGET)))],
+        &[],
+    ),
+    op(
+        "memory_op.get_pod_target",
+        abi::GET_POD_TARGET,
+        &[field("arg", ptr_inout(&Type::Struct(&POD_TARGET)))],
+        &[],
+    ),
+    op("memory_op.claim_pages", abi::CLAIM_PAGES, &[field("arg", ptr_in(&Type::Struct(&RESERVATION)))], &[]),
     op("memory_op.memory_map", abi::MEMORY_MAP, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
     op(
         "memory_op.machine_memory_map",

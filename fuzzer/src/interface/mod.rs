@@ -7,13 +7,17 @@
 mod agent;
 mod console_io;
 mod coverage_op;
+mod dm_op;
+mod domctl;
 mod event_channel_op;
 mod grant_table_op;
+mod hvm_op;
 mod memory_op;
 mod multicall;
 mod raw;
 mod sched_op;
 mod set_timer_op;
+mod sysctl;
 mod types;
 mod vcpu_op;
 mod vm_assist;
@@ -38,10 +42,17 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
     ("grant_table_op", 10, grant_table_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
+    ("domctl", 4, domctl::OPERATIONS),
+    ("sysctl", 1, sysctl::OPERATIONS),
+    ("hvm_op", 2, hvm_op::OPERATIONS),
+    ("dm_op", 3, dm_op::OPERATIONS),
     ("coverage_op", 3, coverage_op::OPERATIONS),
     ("agent", 4, agent::OPERATIONS),
     ("raw", 1, raw::OPERATIONS),
 ];
+
+/// Families that only the control domain may use.
+pub const CONTROL_FAMILIES: &[&str] = &["domctl", "sysctl", "dm_op"];
 
 /// All operations, or those that a target allows.
 #[derive(Clone, Debug)]
@@ -260,6 +271,16 @@ mod tests {
         agree!("memory_op.machphys_mfn_list", MachphysMfnList, max_extents, extent_start, nr_extents);
         agree!("memory_op.machphys_mapping", MachphysMapping, v_start, v_end, max_mfn);
         agree!("memory_op.memory_map", MemoryMap, nr_entries, buffer);
+        agree!("memory_op.set_memory_map", ForeignMemoryMap, domid, map);
+        agree!(
+            "memory_op.get_pod_target",
+            PodTarget,
+            target_pages,
+            tot_pages,
+            pod_cache_pages,
+            pod_entries,
+            domid
+        );
         agree!(
             "memory_op.acquire_resource",
             AcquireResource,

@@ -188,7 +188,7 @@ fn questions_have_answers() {
         ("d1 memory_op.maximum_reservation(&{domid: d1})", "= 1280"),
         ("d1 memory_op.maximum_reservation(&{domid: d2})", "= -1 (EPERM)"),
         ("d1 memory_op.maximum_reservation(&{domid: 77})", "= -3 (ESRCH)"),
-        ("d1 memory_op.maximum_gpfn(&{domid: self})", "= 0x10020"),
+        ("d1 memory_op.maximum_gpfn(&{domid: self})", "= 0x39000"),
         ("d1 memory_op.maximum_ram_page()", "= *"),
         ("d1 memory_op.memory_map(&{nr_entries: 8, buffer: &fill(0x0, 160)})", "= 0; arg.nr_entries = *"),
         ("d1 memory_op.memory_map(&{nr_entries: 0, buffer: &fill(0x0, 160)})", "= -22 (EINVAL)"),
@@ -199,5 +199,72 @@ fn questions_have_answers() {
             "= 0; arg.nr_extents = 0",
         ),
         ("d1 raw.call(12, 63, 0, 0, 0, 0, 0)", "= -38 (ENOSYS)"),
+    ]);
+}
+
+fn flagged(mem_flags: u32) -> String {
+    format!(
+        "d1 memory_op.populate_physmap(0, &{{extent_start: &[0x400], nr_extents: 1, extent_order: 0, mem_flags: {mem_flags:#x}, domid: self}})"
+    )
+}
+
+#[test]
+fn memory_flags_are_wishes_and_limits() {
+    let mut vm = Vm::boot();
+    for (flags, answer) in [
+        (0x0c, "= 0"),    // within one page
+        (0x18, "= 1"),    // below 16 MiB
+        (0xff, "= 1"),    // wherever there is RAM
+        (0x100, "= 1"),   // node 0
+        (0x4100, "= 1"),  // node 64: an unprivileged domain's wish is passed over
+        (0x20100, "= 0"), // node 0 and no other
+        (0x10000, "= 0"), // on demand
+        (0x40000, "= 1"), // a virtual node
+    ] {
+        vm.check(&[(&flagged(flags), answer)]);
+    }
+    vm.check_well();
+}
+
+#[test]
+fn claims_and_targets_are_for_the_privileged() {
+    let pod = |op: &str, domid: &str| {
+        format!(
+            "d1 memory_op.{op}_pod_target(&{{target_pages: 1, tot_pages: out, pod_cache_pages: out, pod_entries: out, domid: {domid}}})"
+        )
+    };
+    let claim = |start: &str, order: u32, domid: &str| {
+        format!(
+            "d1 memory_op.claim_pages(&{{extent_start: {start}, nr_extents: 1, extent_order: {order}, mem_flags: 0x0, domid: {domid}}})"
+        )
+    };
+    Vm::boot().check(&[
+        (&pod("get", "self"), "= -1 (EPERM)"),
+        (&pod("set", "d2"), "= -1 (EPERM)"),
+        (&pod("set", "9"), "= -3 (ESRCH)"),
+        (&claim("null", 0, "d1"), "= -1 (EPERM)"),
+        (&claim("null", 0, "self"), "= -22 (EINVAL)"),
+        (&claim("null", 1, "d1"), "= -22 (EINVAL)"),
+        (&claim("&[0x280]", 0, "d1"), "= -22 (EINVAL)"),
+    ]);
+}
+
+#[test]
+fn a_domain_may_change_the_map_that_it_is_shown() {
+    let set = |entries: u32, buffer: &str| {
+        format!(
+            "d1 memory_op.set_memory_map(&{{domid: self, map: {{nr_entries: {entries}, buffer: {buffer}}}}})"
+        )
+    };
+    let get = "d1 memory_op.memory_map(&{nr_entries: 8, buffer: &fill(0x0, 160)})";
+    Vm::boot().check(&[
+        (&set(1, "&fill(0x1, 20)"), "= 0"),
+        (get, "= 0; arg.nr_entries = 1*"),
+        (&set(1, "bad(0x7ffffffff000)"), "= -14 (EFAULT)"),
+        (&set(129, "&fill(0x1, 20)"), "= -22 (EINVAL)"),
+        (get, "= 0; arg.nr_entries = 1*"),
+        (&set(0, "null"), "= 0"),
+        (get, "= -38 (ENOSYS)"),
+        ("d1 memory_op.set_memory_map(&{domid: d2, map: {nr_entries: 0, buffer: null}})", "= -1 (EPERM)"),
     ]);
 }

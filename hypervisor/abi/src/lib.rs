@@ -8,10 +8,13 @@
 
 pub mod console;
 pub mod cpuid;
+pub mod dm;
+pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod event;
 pub mod grant;
+pub mod hvm;
 pub mod hypercall;
 pub mod memory;
 pub mod multicall;
@@ -19,6 +22,7 @@ pub mod pv;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;
+pub mod sysctl;
 pub mod vcpu;
 pub mod version;
 pub mod vm_assist;

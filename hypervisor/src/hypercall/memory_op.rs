@@ -9,7 +9,6 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 use xen_abi::{
-    DOMID_SELF, DomId,
     errno::Errno,
     memory::{self, E820_ENTRY_LEN, E820Entry},
 };
@@ -50,10 +49,7 @@ impl Hypervisor {
             memory::ACQUIRE_RESOURCE => self.acquire_resource(&call, arg),
             memory::MACHINE_MEMORY_MAP => Err(Errno::Perm),
             memory::SET_MEMORY_MAP => self.set_memory_map(&call, arg),
-            memory::SET_POD_TARGET | memory::GET_POD_TARGET => {
-                let request: memory::PodTarget = self.read_struct(&call, arg)?;
-                Err(self.domain_or_self(&call, request.domid).map_or(Errno::Srch, |_| Errno::Perm))
-            }
+            op @ (memory::SET_POD_TARGET | memory::GET_POD_TARGET) => self.pod_target(&call, op, arg),
             memory::CLAIM_PAGES => self.claim_pages(&call, arg),
             memory::GET_SHARING_FREED_PAGES | memory::GET_SHARING_SHARED_PAGES => Ok(0),
             _ => Err(Errno::Nosys),
@@ -107,16 +103,24 @@ impl Hypervisor {
         let id = self.own_domain(call, request.domid)?;
         if space == memory::MAPSPACE_GMFN_FOREIGN {
             // Only a privileged domain maps what belongs to others.
-            let there = self.domain(request.foreign_domid).is_some();
-            return Err(if there { Errno::Perm } else { Errno::Srch });
-        }
-        if request.foreign_domid != 0 {
+            match self.domain(request.foreign_domid) {
+                Some(domain) if domain.control.dying => return Err(Errno::Srch),
+                None => return Err(Errno::Srch),
+                Some(_) if !self.is_privileged(call) => return Err(Errno::Perm),
+                Some(_) => {}
+            }
+        } else if request.foreign_domid != 0 {
             return Err(Errno::Opnotsupp);
         }
         for n in 0..u64::from(request.size) {
             let idx = self.read_word(call, request.idxs, n)?;
             let gfn = self.read_word(call, request.gpfns, n)?;
-            let error = match self.map_space(id, space, idx, Gfn(gfn)) {
+            let mapped = if space == memory::MAPSPACE_GMFN_FOREIGN {
+                self.map_foreign(id, request.foreign_domid, idx, Gfn(gfn))
+            } else {
+                self.map_space(id, space, idx, Gfn(gfn))
+            };
+            let error = match mapped {
                 Ok(()) => 0,
                 Err(error) => error.code() as i32,
             };
@@ -124,23 +128,6 @@ impl Hypervisor {
             self.write_struct(call, at, &error)?;
         }
         Ok(0)
-    }
-
-    /// The domain that `id` means, whoever asks.
-    fn domain_or_self(&self, call: &Call, id: DomId) -> Option<DomId> {
-        let id = if id == DOMID_SELF { call.caller.domain } else { id };
-        self.domain(id).map(|domain| domain.id)
-    }
-
-    /// Claims are staked by those who build domains: others learn only what is wrong with theirs.
-    fn claim_pages(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
-        let request: memory::Reservation = self.read_struct(call, arg)?;
-        let odd = request.extent_start != 0 || request.extent_order != 0 || request.mem_flags != 0;
-        // The caller has to be named by its number.
-        if odd || self.domain(request.domid).is_none() {
-            return Err(Errno::Inval);
-        }
-        Err(Errno::Perm)
     }
 
     /// Replaces what [`Self::memory_map`] answers: a domain may do so to itself.

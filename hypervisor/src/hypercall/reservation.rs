@@ -70,14 +70,14 @@ impl Hypervisor {
             return None;
         }
         if op != memory::DECREASE_RESERVATION {
-            place = self.place(request.mem_flags)?;
+            place = self.place(call, request.mem_flags)?;
         }
         Some(Extents { id, array: request.extent_start, order, place })
     }
 
-    /// Where memory has to lie according to its flags. The node is a wish of privileged domains: of others it is passed over,
+    /// Where memory has to lie according to its flags. The node is for privileged domains to choose: of others it is passed over,
     /// unless they insist, which they may not.
-    fn place(&mut self, flags: u32) -> Option<Place> {
+    fn place(&mut self, call: &Call, flags: u32) -> Option<Place> {
         let bits = memory::memf_address_bits(flags);
         let end = self.memory.frames.highest().address().0 | ((1 << PAGE_SHIFT) - 1);
         let below = match 1u64.checked_shl(bits) {
@@ -87,12 +87,61 @@ impl Hypervisor {
             _ => None,
         };
         let asked = memory::memf_node(flags);
-        if asked != memory::NO_NODE && flags & memory::MEMF_EXACT_NODE != 0 {
+        let (privileged, exact) = (self.is_privileged(call), flags & memory::MEMF_EXACT_NODE != 0);
+        let there = (asked as usize) < NODES;
+        let right = if privileged && there { asked } else { memory::NO_NODE };
+        let node = self.plants.node_of(right, asked, NODES as u32);
+        let given_up = asked != memory::NO_NODE && node == memory::NO_NODE;
+        if given_up && (privileged || exact) {
             return None;
         }
-        let node = self.plants.node_of(memory::NO_NODE, asked, NODES as u32);
         let node = (node != memory::NO_NODE).then_some(node as usize);
-        Some(Place { node, below })
+        Some(Place { node, exact: exact && node.is_some(), below })
+    }
+
+    /// `claim_pages`: sets frames aside for a domain that is being built. It holds one claim at a time.
+    pub(crate) fn claim_pages(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
+        let request: memory::Reservation = self.read_struct(call, arg)?;
+        let odd = request.extent_start != 0 || request.extent_order != 0 || request.mem_flags != 0;
+        // A domain has to be named by its number.
+        let id = request.domid;
+        if odd || self.domain(id).is_none() {
+            return Err(Errno::Inval);
+        }
+        if !self.is_privileged(call) {
+            return Err(Errno::Perm);
+        }
+        let free = self.unclaimed(id);
+        let domain = self.domain_mut(id).ok_or(Errno::Inval)?;
+        if request.nr_extents == 0 {
+            domain.claim = 0;
+            return Ok(0);
+        }
+        if domain.claim != 0 || !(domain.pages + 1..=domain.max_pages).contains(&request.nr_extents) {
+            return Err(Errno::Inval);
+        }
+        let claim = request.nr_extents - domain.pages;
+        if claim > free {
+            return Err(Errno::Nomem);
+        }
+        domain.claim = claim;
+        Ok(0)
+    }
+
+    /// `{set,get}_pod_target`: nothing is populated on demand, so that all pages have their place, whatever the target.
+    pub(crate) fn pod_target(&mut self, call: &Call, op: u32, arg: u64) -> Result<i64, Errno> {
+        let mut request: memory::PodTarget = self.read_struct(call, arg)?;
+        let id = self.own_domain(call, request.domid)?;
+        if !self.is_privileged(call) {
+            return Err(Errno::Perm);
+        }
+        let domain = self.domain(id).ok_or(Errno::Srch)?;
+        if op == memory::SET_POD_TARGET && request.target_pages > domain.max_pages {
+            return Err(Errno::Inval);
+        }
+        (request.tot_pages, request.pod_cache_pages, request.pod_entries) = (domain.pages, 0, 0);
+        self.write_struct(call, arg, &request)?;
+        Ok(0)
     }
 
     /// Allocates an extent for a domain, within its limit.
@@ -100,7 +149,8 @@ impl Hypervisor {
         let (id, count) = (extents.id, 1 << extents.order);
         self.locked(Lock::Domain(id), |hypervisor| {
             let domain = hypervisor.domain(id).ok_or(Errno::Srch)?;
-            if domain.pages.saturating_add(count) > domain.max_pages {
+            let room = domain.max_pages.saturating_sub(domain.pages);
+            if count > room.min(hypervisor.unclaimed(id)) {
                 return Err(Errno::Nomem);
             }
             let mfn = hypervisor
@@ -109,9 +159,16 @@ impl Hypervisor {
                 .ok_or(Errno::Nomem)?;
             if let Some(domain) = hypervisor.domain_mut(id) {
                 domain.pages += count;
+                domain.claim = domain.claim.saturating_sub(count);
             }
             Ok(mfn)
         })
+    }
+
+    /// Free frames that a domain may have: those that others have claimed are theirs.
+    fn unclaimed(&self, id: DomId) -> u64 {
+        let claimed = self.domains.iter().filter(|domain| domain.id != id).map(|domain| domain.claim).sum();
+        self.memory.frames.free().saturating_sub(claimed)
     }
 
     fn populate(&mut self, call: &Call, extents: &Extents, n: u64) -> Result<(), Errno> {
@@ -152,7 +209,7 @@ impl Hypervisor {
 
     /// Takes an aligned extent away, up to the first frame that is not the domain's memory.
     fn remove_extent(&mut self, id: DomId, first: Gfn, order: u32) -> Result<(), Errno> {
-        assert!(first.0.is_multiple_of(1 << order), "an extent of order {order} begins at {:#x}", first.0);
+        assert!(first.0.is_multiple_of(1 << order));
         for page in 0..1 << order {
             self.remove_page(id, Gfn(first.0 | page))?;
         }

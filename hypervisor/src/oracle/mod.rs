@@ -2,7 +2,7 @@
 //!
 //! | oracle | kind | looks |
 //! |---|---|---|
-//! | [`frames`] | m2p identity, freed frame, references, isolation | at each frame that a call touched; [`Hypervisor::audit`] at all |
+//! | [`frames`] | m2p identity, freed frame, references, isolation | at frames that a call touched; [`Hypervisor::audit`] at all |
 //! | [`locks`] | lock held | at each lock, and after each call |
 //! | [`work`] | latency | at each step of a call |
 //! | [`contract`] | return contract | at each call, those in a multicall included |

@@ -2,8 +2,9 @@
 //!
 //! A step is a frame that is looked up, moved or filled, or a piece that is copied from or to a guest. The functions that all
 //! families are made of count them, and a family counts the turns of a loop over its own tables by [`Memory::work`]. The bound
-//! is deterministic: more than three times what the longest calls of the clean build take, which a test asserts, and far below the budget of translated blocks at
-//! which an exit passes for a hang: a call beyond it would end, but late. The record of the crash then shows which loop it was.
+//! is deterministic: more than three times what the longest calls of the clean build take, which a test asserts, and far below
+//! the budget of translated blocks at which an exit passes for a hang. A call beyond it would end, but late; the record of the
+//! crash shows which loop it was.
 
 use crate::mem::Memory;
 use core::cell::Cell;

@@ -55,7 +55,7 @@ fn frames_that_are_given_away_are_poisoned_and_come_back_zeroed() {
     assert_eq!(mfn(&world, 0x5000), frame);
     assert_eq!(world.peek::<[u8; 4096]>(D1, 0x5000 << 12), [0; 4096]);
     assert_eq!(world.hypervisor.memory.frames.gfn(frame), Some(Gfn(0x5000)));
-    assert_eq!(op(&mut world, memory::MAXIMUM_GPFN, memory::Domain { domid: SELF }).0, 0x10003);
+    assert_eq!(op(&mut world, memory::MAXIMUM_GPFN, memory::Domain { domid: SELF }).0, 0x39000);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn questions_are_answered() {
     assert_eq!(highest, (MACHINE as i64 >> 12) - 1);
     let map = memory::MemoryMap { nr_entries: 8, reserved: 0, buffer: ARRAY };
     let (value, answer) = op(&mut world, memory::MEMORY_MAP, map);
-    assert_eq!((value, answer.nr_entries), (0, 2));
+    assert_eq!((value, answer.nr_entries), (0, 3));
     assert_eq!(world.peek::<[u8; 20]>(D1, ARRAY)[8..17], [0, 0, 0x10, 0, 0, 0, 0, 0, 1]);
     let (value, _) = op(&mut world, memory::MEMORY_MAP, memory::MemoryMap { nr_entries: 1, ..map });
     assert_eq!(value, code(Errno::Inval));
@@ -413,4 +413,70 @@ fn a_domain_may_change_the_map_that_it_is_shown() {
         0
     );
     assert_eq!(op(&mut world, memory::MEMORY_MAP, map).0, code(Errno::Nosys));
+}
+
+#[test]
+fn privileged_domains_choose_nodes_and_claim_pages() {
+    let mut world = World::with_control("");
+    let on = |world: &mut World, mem_flags: u32| {
+        world.poke_words(D0, ARRAY, &[0x5000]);
+        let request = memory::Reservation {
+            extent_start: ARRAY,
+            nr_extents: 1,
+            mem_flags,
+            domid: 0,
+            ..Default::default()
+        };
+        let done = world.call_with(D0, hypercall::MEMORY_OP, memory::POPULATE_PHYSMAP, request).0;
+        (done == 1).then(|| world.hypervisor.lookup(0, Gfn(0x5000)).unwrap().mfn.0)
+    };
+    let exact = memory::MEMF_EXACT_NODE;
+    // The domains fill the lower node: some of it comes back.
+    let request = memory::Reservation {
+        extent_start: ARRAY,
+        nr_extents: 1,
+        extent_order: 3,
+        domid: 0,
+        ..Default::default()
+    };
+    world.poke_words(D0, ARRAY, &[GFN]);
+    let taken = world.call_with(D0, hypercall::MEMORY_OP, memory::DECREASE_RESERVATION, request).0;
+    assert_eq!((taken, world.hypervisor.lookup(0, Gfn(GFN))), (1, None));
+    // The machine has 2048 frames, and its table begins at 0.
+    assert!(on(&mut world, 1 << 8 | exact).unwrap() < 1024);
+    assert!(on(&mut world, 2 << 8 | exact).unwrap() >= 1024);
+    assert!(on(&mut world, 2 << 8 | 22).unwrap() < 1024, "a wish gives way to a limit");
+    assert_eq!(on(&mut world, 2 << 8 | exact | 22), None);
+    assert_eq!(on(&mut world, 3 << 8), None);
+
+    let mut claim = |domid, nr_extents| {
+        let request = memory::Reservation { nr_extents, domid, ..Default::default() };
+        world.call_with(D0, hypercall::MEMORY_OP, memory::CLAIM_PAGES, request).0
+    };
+    assert_eq!(claim(1, 256), code(Errno::Inval), "no more than it has");
+    assert_eq!(claim(1, 273), code(Errno::Inval), "more than it may have");
+    assert_eq!(claim(1, 272), 0);
+    assert_eq!(claim(1, 260), code(Errno::Inval), "one at a time");
+    assert_eq!(world.hypervisor.domain(1).unwrap().claim, 16);
+    assert_eq!(reserve(&mut world, memory::INCREASE_RESERVATION, 1, &[0]), 1);
+    assert_eq!(world.hypervisor.domain(1).unwrap().claim, 14);
+    let request = memory::Reservation { domid: 1, ..Default::default() };
+    assert_eq!(world.call_with(D0, hypercall::MEMORY_OP, memory::CLAIM_PAGES, request).0, 0);
+    assert_eq!(world.hypervisor.domain(1).unwrap().claim, 0);
+
+    let target = memory::PodTarget { target_pages: 272, domid: 1, ..Default::default() };
+    let (value, answer) = world.call_with(D0, hypercall::MEMORY_OP, memory::SET_POD_TARGET, target);
+    assert_eq!((value, answer.tot_pages, answer.pod_entries), (0, 258, 0));
+    let target = memory::PodTarget { target_pages: 273, ..target };
+    let (value, answer) = world.call_with(D0, hypercall::MEMORY_OP, memory::SET_POD_TARGET, target);
+    assert_eq!((value, answer), (code(Errno::Inval), target));
+}
+
+#[test]
+fn what_is_claimed_is_nobody_elses() {
+    let mut world = World::with_control("");
+    world.hypervisor.domain_mut(2).unwrap().claim = world.hypervisor.memory.frames.free() - 2;
+    assert_eq!(reserve(&mut world, memory::INCREASE_RESERVATION, 0, &[0, 0, 0]), 2);
+    world.hypervisor.domain_mut(2).unwrap().claim = 0;
+    assert_eq!(reserve(&mut world, memory::INCREASE_RESERVATION, 0, &[0]), 1);
 }

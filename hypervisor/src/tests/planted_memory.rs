@@ -68,7 +68,7 @@ fn misaligned(world: &mut World) -> i64 {
 #[test]
 fn pod_order_fails_an_assertion() {
     assert_eq!(harmless(Bug::PodOrder, misaligned), 1);
-    assert!(harmful(Bug::PodOrder, misaligned).starts_with("an extent of order 3 begins at 0x81"));
+    assert!(harmful(Bug::PodOrder, misaligned).starts_with("assertion failed"));
 }
 
 fn odd_buffer(world: &mut World) -> i64 {
