@@ -300,7 +300,7 @@ impl Hypervisor {
             ..StartState::pv(r.rip, r.rsp, r.rsi)
         };
         vcpu.start = Some(start);
-        vcpu.context = start.context();
+        vcpu.context = CONTEXT;
         vcpu.pv.bases = bases;
         vcpu.pv.handlers = context.traps[..VECTORS].iter().map(|trap| trap.address).collect();
         Ok(0)

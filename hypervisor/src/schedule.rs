@@ -95,6 +95,8 @@ impl Hypervisor {
 
     /// Ends a domain because its guest cannot go on: a triple fault, or an exit that it may not cause.
     pub fn guest_died(&mut self, id: VcpuId, why: &str) {
+        // It had its part in the program, even if it made no call.
+        self.checks.involve(id.domain);
         self.log(&alloc::format!("d{}v{} died: {why}\n", id.domain, id.vcpu));
         self.shut_down(id.domain, sched::SHUTDOWN_CRASH);
     }

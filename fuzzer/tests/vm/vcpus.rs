@@ -36,6 +36,14 @@ fn each_domain_has_two_vcpus_that_run() {
         ("d1 agent.ud2()", "raised exception 6,*"),
         VERSION,
     ]);
+    // Their segments are their own.
+    vm.check(&[
+        ("d1 agent.wrmsr(fs_base, 0x1111)", "= 0"),
+        ("d1:1 agent.rdmsr(fs_base)", "= 0"),
+        ("d1:1 agent.wrmsr(fs_base, 0x2222)", "= 0"),
+        ("d1 agent.rdmsr(fs_base)", "= 0x1111"),
+        ("d1:1 agent.rdmsr(fs_base)", "= 0x2222"),
+    ]);
     vm.check_well();
 }
 

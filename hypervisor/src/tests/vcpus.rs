@@ -170,6 +170,13 @@ fn who_went_down_goes_on_when_another_brings_it_up() {
 }
 
 #[test]
+fn who_dies_without_a_call_had_its_part_in_the_program() {
+    let mut world = World::new();
+    world.hypervisor.guest_died(D2, "halted");
+    assert_eq!(world.raw(D1, harness::HARNESS_OP, &[harness::HARNESS_DONE]), Disposition::Done);
+}
+
+#[test]
 fn yield_goes_to_who_can_run_by_itself() {
     let mut world = two();
     let give_up = [u64::from(sched::YIELD)];
