@@ -70,6 +70,20 @@ impl Marker {
 /// Bytes of the marker instruction, without the one-byte NOP behind it.
 pub const MARKER_LEN: u64 = 7;
 
+/// Ports of a machine that runs a guest for its own sake, without a harness.
+pub mod standalone {
+    /// What the guest writes to its console, byte by byte.
+    pub const CONSOLE_PORT: u16 = 0x300;
+    /// A byte here ends the machine (QEMU's `isa-debug-exit`, whose process then ends with twice the byte plus one).
+    pub const EXIT_PORT: u16 = 0xf4;
+    /// The crash record is complete.
+    pub const EXIT_CRASH: u8 = 0x10;
+    /// No vCPU can run, and none will.
+    pub const EXIT_BLOCKED: u8 = 0x11;
+    /// The first domain has ended; the low four bits are the reason of its shutdown.
+    pub const EXIT_SHUTDOWN: u8 = 0x20;
+}
+
 /// Identifies a [`Beacon`]: `HFZBEACN`.
 pub const BEACON_MAGIC: u64 = u64::from_le_bytes(*b"HFZBEACN");
 /// Version of the beacon.

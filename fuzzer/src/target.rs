@@ -9,7 +9,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::{
-    engine::{EngineError, bundle, qemu},
+    engine::{EngineError, boot, bundle, qemu},
     images,
     triage::symbols::Symbols,
 };
@@ -80,6 +80,24 @@ impl Settings {
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
+        let modules = bundle::build(DOMAINS, images::AGENT);
+        let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
+        qemu::QemuEngine::start(qemu::QemuConfig {
+            binary: self.qemu.clone(),
+            cmdline: self.words().join(" "),
+            core,
+            ram_size: RAM_SIZE as usize,
+            ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
+        })
+    }
+
+    /// The machine that runs a guest for its own sake.
+    pub fn standalone(&self) -> boot::Machine<'static> {
+        boot::Machine { binary: self.qemu.clone(), hypervisor: images::HYPERVISOR, words: self.words() }
+    }
+
+    /// Words of the hypervisor's command line.
+    fn words(&self) -> Vec<String> {
         let mode = match self.target {
             Target::ReferenceHvm => "mode=hvm",
             Target::ReferencePv => "mode=pv",
@@ -88,15 +106,7 @@ impl Settings {
         if !self.plants.is_empty() {
             words.push(format!("plant={}", self.plants.join(",")));
         }
-        let modules = bundle::build(DOMAINS, images::AGENT);
-        let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
-        qemu::QemuEngine::start(qemu::QemuConfig {
-            binary: self.qemu.clone(),
-            cmdline: words.join(" "),
-            core,
-            ram_size: RAM_SIZE as usize,
-            ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
-        })
+        words
     }
 
     /// Symbols of the hypervisor.

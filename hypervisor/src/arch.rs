@@ -16,10 +16,12 @@ pub struct InjectGp;
 
 /// IA32_TIME_STAMP_COUNTER, Intel manual volume 4.
 const MSR_TSC: u32 = 0x10;
-/// IA32_APIC_BASE.
-const MSR_APIC_BASE: u32 = 0x1b;
 /// Leaf 1 ECX: MONITOR/MWAIT.
 const MONITOR: u32 = 1 << 3;
+/// Leaf 1 ECX: x2APIC and the timer of the local APIC that counts time-stamps.
+const APIC_MODES: u32 = 1 << 21 | 1 << 24;
+/// Leaf 1 EDX, and of AMD's leaf 8000_0001: a local APIC.
+const APIC: u32 = 1 << 9;
 /// Leaf 1 ECX: there is a hypervisor.
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 8000_0001 ECX: SVM, AMD manual volume 3, appendix E.
@@ -30,8 +32,8 @@ impl Hypervisor {
     pub fn cpuid(&self, caller: VcpuId, leaf: u32, subleaf: u32, native: [u32; 4]) -> [u32; 4] {
         let [eax, ebx, ecx, edx] = native;
         match leaf {
-            1 => [eax, ebx, (ecx & !MONITOR) | HYPERVISOR, edx],
-            0x8000_0001 => [eax, ebx, ecx & !SVM, edx],
+            1 => [eax, ebx, (ecx & !(MONITOR | APIC_MODES)) | HYPERVISOR, edx & !APIC],
+            0x8000_0001 => [eax, ebx, ecx & !SVM, edx & !APIC],
             0x8000_000a => [0; 4],
             cpuid::BASE => [cpuid::LAST, cpuid::SIGNATURE_EBX, cpuid::SIGNATURE_ECX, cpuid::SIGNATURE_EDX],
             cpuid::VERSION => [VERSION, 0, 0, 0],
@@ -59,7 +61,7 @@ impl Hypervisor {
     pub fn rdmsr(&mut self, _caller: VcpuId, msr: u32) -> Result<u64, InjectGp> {
         match msr {
             MSR_TSC => Ok(self.time),
-            MSR_APIC_BASE | cpuid::MSR_HYPERCALL => Ok(0),
+            cpuid::MSR_HYPERCALL => Ok(0),
             _ => Err(InjectGp),
         }
     }

@@ -6,6 +6,7 @@ use crate::{
     config::{self, Config, ConfigError, DomainConfig},
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
+    grant::Grants,
     hypervisor::{Hypervisor, Region},
     mem::{
         Memory,
@@ -13,8 +14,10 @@ use crate::{
         p2m::{Kind, Mapping, P2m},
     },
     options::Mode,
-    pv::{self, Pv},
-    schedule::{State, Vcpu},
+    oracle::isolation::hide_secret,
+    pv,
+    start::StartState,
+    vcpu::Vcpu,
 };
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
@@ -23,7 +26,7 @@ use elf::{ElfBytes, abi, endian::LittleEndian, note::Note};
 use xen_abi::{
     DomId, elfnote,
     memory::{E820_RAM, E820_RESERVED, E820Entry},
-    start_info::{MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, StartInfo, VERSION},
+    start_info::{MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, SIF_INITDOMAIN, StartInfo, VERSION},
 };
 use zerocopy::IntoBytes;
 
@@ -36,7 +39,7 @@ pub enum BuildError {
     Encoding,
     /// The configuration.
     Config(ConfigError),
-    /// The guest's image is no little-endian 64-bit ELF file, or damaged.
+    /// The guest's image is no little-endian ELF file, or damaged.
     Elf,
     /// The guest's image has no PVH entry note.
     NoEntry,
@@ -57,11 +60,11 @@ impl fmt::Display for BuildError {
             Self::Bundle(error) => error.fmt(f),
             Self::Encoding => f.write_str("domains.conf is not UTF-8"),
             Self::Config(error) => error.fmt(f),
-            Self::Elf => f.write_str("agent.elf is no valid 64-bit ELF file"),
-            Self::NoEntry => f.write_str("agent.elf has no PVH entry note (Xen, type 18)"),
-            Self::NoPvEntry => f.write_str("agent.elf has no pv entry note (Xen, type 1)"),
+            Self::NoPvEntry => f.write_str("the guest's image has no pv entry note (Xen, type 1)"),
+            Self::Elf => f.write_str("the guest's image is no valid little-endian ELF file"),
+            Self::NoEntry => f.write_str("the guest's image has no PVH entry note (Xen, type 18)"),
             Self::DoesNotFit { at } => {
-                write!(f, "agent.elf: the part at {:#x} does not fit into the domain's memory", at.0)
+                write!(f, "the guest's image: the part at {:#x} does not fit into the domain's memory", at.0)
             }
             Self::OutOfMemory => f.write_str("the machine has too little memory for these domains"),
         }
@@ -95,9 +98,6 @@ impl<'a> Image<'a> {
     fn parse(file: &'a [u8]) -> Result<Self, BuildError> {
         let bad = |_| BuildError::Elf;
         let parsed = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(bad)?;
-        if parsed.ehdr.class != elf::file::Class::ELF64 {
-            return Err(BuildError::Elf);
-        }
         let mut image = Self { entry: 0, pv_entry: 0, segments: Vec::new() };
         for header in parsed.segments().ok_or(BuildError::Elf)? {
             match header.p_type {
@@ -201,12 +201,18 @@ impl Hypervisor {
         let memory = &mut self.memory;
         let full = || BuildError::OutOfMemory;
         let mut p2m = P2m::new(memory, id).ok_or_else(full)?;
+        p2m.make_room(wanted.pages());
         let shared_info = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
         for gfn in 0..wanted.pages() {
             let mfn = memory.allocate(Owner::Domain(id)).ok_or_else(full)?;
             p2m.set(memory, Gfn(gfn), Mapping::ram(mfn)).map_err(|_| BuildError::OutOfMemory)?;
             memory.set_gfn(mfn, Some(Gfn(gfn)));
+            // Nothing looks at what building touches, and the log of a large domain would fill the heap.
+            memory.touched.clear();
         }
+        // The guest's image and its start info may lie over it; then there is less to be found.
+        let secret = p2m.lookup(memory, Gfn(wanted.pages().saturating_sub(2))).ok_or_else(full)?.mfn;
+        hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
             if !place.domains.contains(&wanted.name) {
@@ -219,6 +225,12 @@ impl Hypervisor {
             }
             memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
+        for hole in &wanted.holes {
+            let mfn = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
+            memory.machine.fill_page(mfn, 0xff);
+            let mapping = Mapping { mfn, kind: Kind::Hole, writable: true };
+            p2m.set(memory, hole.frame(), mapping).map_err(|_| BuildError::OutOfMemory)?;
+        }
         for segment in &image.segments {
             load(memory, &p2m, segment.at, segment.data)?;
         }
@@ -226,19 +238,15 @@ impl Hypervisor {
             protect(memory, &mut p2m, &image.segments)?;
         }
         let start_info = wanted.last_page().address();
-        let start = if memory.pv {
-            pv::start_info_page(wanted.pages(), &wanted.cmdline)
+        let (page, start) = if memory.pv {
+            let page = pv::start_info_page(wanted.pages(), &wanted.cmdline);
+            (page, StartState::pv(image.pv_entry, 0, start_info.0))
         } else {
-            start_info_page(start_info, &memory_map, &wanted.cmdline)
+            let page = start_info_page(start_info, &memory_map, wanted);
+            (page, StartState::pvh(image.entry, start_info.0 as u32))
         };
-        load(memory, &p2m, start_info, &start)?;
-        let vcpus = (0..wanted.vcpus).map(|n| Vcpu {
-            state: if n == 0 { State::Runnable } else { State::Down },
-            resume: None,
-            poll: Vec::new(),
-            ready: false,
-            pv: Pv::new(),
-        });
+        load(memory, &p2m, start_info, &page)?;
+        let vcpus = (0..wanted.vcpus).map(|n| if n == 0 { Vcpu::first(start) } else { Vcpu::other() });
         Ok(Domain {
             id,
             name: wanted.name.clone(),
@@ -247,16 +255,16 @@ impl Hypervisor {
             max_pages: wanted.max_pages(),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
+            grants: Grants::new(),
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
+            secret,
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
+            assists: 0,
             memory_map,
-            entry: image.entry,
-            pv_entry: image.pv_entry,
-            start_info: start_info.0 as u32,
             console: Vec::new(),
         })
     }
@@ -264,12 +272,13 @@ impl Hypervisor {
 
 /// The start info, its memory map and its command line, as they lie from `at` on. At most a page: the map has an entry
 /// per shared region, and a command line that is too long is cut off.
-fn start_info_page(at: Gpa, map: &[E820Entry], cmdline: &str) -> Vec<u8> {
+fn start_info_page(at: Gpa, map: &[E820Entry], domain: &DomainConfig) -> Vec<u8> {
     let map_at = at.0 + size_of::<StartInfo>() as u64;
     let text_at = map_at + (map.len() * size_of::<MemmapEntry>()) as u64;
     let start = StartInfo {
         magic: MAGIC,
         version: VERSION,
+        flags: if domain.initial { SIF_INITDOMAIN } else { 0 },
         cmdline_paddr: text_at,
         memmap_paddr: map_at,
         memmap_entries: map.len() as u32,
@@ -281,7 +290,7 @@ fn start_info_page(at: Gpa, map: &[E820Entry], cmdline: &str) -> Vec<u8> {
         let entry = MemmapEntry { addr: entry.addr, size: entry.size, kind, reserved: 0 };
         page.extend_from_slice(entry.as_bytes());
     }
-    let text: String = cmdline.chars().filter(char::is_ascii).collect();
+    let text: String = domain.cmdline.chars().filter(char::is_ascii).collect();
     let room = (PAGE_SIZE as usize).saturating_sub(page.len() + 1);
     page.extend_from_slice(&text.as_bytes()[..text.len().min(room)]);
     page.push(0);

@@ -18,6 +18,8 @@ pub const MAX_DOMAINS: usize = 8;
 pub const MAX_VCPUS: u64 = 8;
 /// Most memory of a domain, in bytes.
 const MAX_MEMORY: u64 = 1 << 30;
+/// Most pages without a device that a domain is told about.
+const MAX_HOLES: usize = 16;
 /// Least memory of a domain, in bytes.
 const MIN_MEMORY: u64 = 64 << 10;
 
@@ -36,6 +38,10 @@ pub struct DomainConfig {
     pub coverage: bool,
     /// What its start info gives it as command line.
     pub cmdline: String,
+    /// Its start info says that it is the initial domain.
+    pub initial: bool,
+    /// Pages where no device is: they hold all ones, until the guest writes to them.
+    pub holes: Vec<Gpa>,
 }
 
 /// A region of memory that domains share.
@@ -125,6 +131,8 @@ fn header(config: &mut Config, line: &str) -> Result<Section, String> {
                 vcpus: 1,
                 coverage: false,
                 cmdline: String::new(),
+                initial: false,
+                holes: Vec::new(),
             });
             Ok(Section::Domain)
         }
@@ -165,33 +173,40 @@ fn domain_key(domain: &mut DomainConfig, key: &str, value: &str) -> Result<(), S
                 _ => return Err(format!("a domain has 1 to {MAX_VCPUS} vcpus, not `{value}`")),
             }
         }
-        "coverage" => {
-            domain.coverage = match value {
-                "yes" => true,
-                "no" => false,
-                _ => return Err(format!("coverage is yes or no, not `{value}`")),
-            }
-        }
+        "coverage" => domain.coverage = yes_or_no(key, value)?,
         "cmdline" => domain.cmdline = value.to_string(),
+        "initial" => domain.initial = yes_or_no(key, value)?,
+        "holes" => domain.holes = value.split_ascii_whitespace().map(page).collect::<Result<_, _>>()?,
         _ => {
             return Err(format!(
-                "a domain has no `{key}`; allowed are memory, maximum, vcpus, coverage, cmdline"
+                "a domain has no `{key}`; allowed are memory, maximum, vcpus, coverage, cmdline, initial, holes"
             ));
         }
     }
     Ok(())
 }
 
+fn yes_or_no(key: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("{key} is yes or no, not `{value}`")),
+    }
+}
+
+/// The guest-physical address of a page.
+fn page(value: &str) -> Result<Gpa, String> {
+    let gpa = number(value)?;
+    if !gpa.is_multiple_of(PAGE_SIZE) || gpa >> 47 != 0 {
+        return Err(format!("the address of a page is a multiple of {PAGE_SIZE} below 2^47, not `{value}`"));
+    }
+    Ok(Gpa(gpa))
+}
+
 fn shared_key(region: &mut SharedConfig, key: &str, value: &str) -> Result<(), String> {
     match key {
         "size" => region.size = memory_size(value, PAGE_SIZE)?,
-        "gpa" => {
-            let gpa = number(value)?;
-            if !gpa.is_multiple_of(PAGE_SIZE) || gpa >> 47 != 0 {
-                return Err(format!("gpa is a multiple of {PAGE_SIZE} below 2^47, not `{value}`"));
-            }
-            region.gpa = Gpa(gpa);
-        }
+        "gpa" => region.gpa = page(value)?,
         "domains" => region.domains = value.split_ascii_whitespace().map(ToString::to_string).collect(),
         _ => return Err(format!("a shared region has no `{key}`; allowed are size, gpa, domains")),
     }
@@ -232,6 +247,12 @@ fn check(config: &Config) -> Result<(), String> {
     for domain in &config.domains {
         if domain.maximum != 0 && domain.maximum < domain.memory {
             return Err(format!("domain {}: maximum is less than memory", domain.name));
+        }
+        if domain.holes.len() > MAX_HOLES || domain.holes.iter().any(|hole| hole.0 < domain.memory) {
+            return Err(format!(
+                "domain {}: holes are at most {MAX_HOLES}, and outside its memory",
+                domain.name
+            ));
         }
     }
     for region in &config.shared {
@@ -288,7 +309,7 @@ mod tests {
     fn the_default_is_two_domains_and_the_channel() {
         let config = parse(DEFAULT).unwrap();
         assert_eq!(config.domains.len(), 2);
-        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 1));
+        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 3));
         assert_eq!(config.shared.len(), 1);
         assert_eq!(config.shared[0].name, "channel");
         assert_eq!(config.shared[0].gpa.0, coverage_hypercall::channel::CHANNEL_GPA);
@@ -313,6 +334,9 @@ mod tests {
             ("[domain a]\nvcpus = 0", 2, "1 to 8 vcpus"),
             ("[domain a]\nvcpus = 9", 2, "1 to 8 vcpus"),
             ("[domain a]\n\ncoverage = maybe", 3, "yes or no"),
+            ("[domain a]\ninitial = perhaps", 2, "yes or no"),
+            ("[domain a]\nholes = 0xfec00000 0xfed00001", 2, "multiple of 4096"),
+            ("[domain a]\nholes = 0x1000", 0, "outside its memory"),
             ("[domain a]\nmemory = 4M\nmaximum = 2M", 0, "maximum is less"),
             ("[domain a]\n[shared s]\nowner = a", 3, "allowed are size"),
             ("[domain a]\n[shared s]\ngpa = 0x1001", 3, "multiple of 4096"),

@@ -1,6 +1,6 @@
 //! A domain.
 
-use crate::{address::Mfn, event::EventChannels, mem::p2m::P2m, schedule::Vcpu};
+use crate::{address::Mfn, event::EventChannels, grant::Grants, mem::p2m::P2m, vcpu::Vcpu};
 use alloc::{string::String, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
 use xen_abi::{DomId, memory::E820Entry};
@@ -24,26 +24,26 @@ pub(crate) struct Domain {
     pub vcpus: Vec<Vcpu>,
     /// Its event channels.
     pub events: EventChannels,
+    /// Its grant table, and what it has mapped of others.
+    pub grants: Grants,
     /// Its shared-info page.
     pub shared_info: Mfn,
     /// It may use the coverage hypercall.
     pub may_cover: bool,
     /// Its side of the coverage hypercall.
     pub coverage: DomainCoverage,
+    /// The frame that holds its secret.
+    pub secret: Mfn,
     /// Why it ended.
     pub shutdown: Option<u32>,
     /// What it wants to be reported when it ends.
     pub shutdown_code: Option<u32>,
     /// Deadlines of its watchdogs, as system time; 0: not set.
     pub watchdogs: [u64; WATCHDOGS],
+    /// Types of assistance that it switched on, one bit each.
+    pub assists: u64,
     /// Its memory map at the start.
     pub memory_map: Vec<E820Entry>,
-    /// Where it is entered by PVH.
-    pub entry: u32,
-    /// Where it is entered in pv mode.
-    pub pv_entry: u64,
-    /// Guest-physical address of its start info.
-    pub start_info: u32,
     /// Console text since the last end of line.
     pub console: Vec<u8>,
 }

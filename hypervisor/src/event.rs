@@ -1,13 +1,16 @@
-//! Event channels of a domain, in the two-level ABI: the table of ports. Pending and mask bits lie in the shared-info
-//! page.
+//! Event channels of a domain: the table of ports. Where their bits lie is a matter of the ABI: in the shared-info page in
+//! the two-level one, else as [`crate::fifo`] says.
 
+use crate::{address::Mfn, fifo::Fifo};
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
-use xen_abi::{DomId, errno::Errno};
+use xen_abi::{DomId, errno::Errno, event};
 
 /// Ports in one bucket. Buckets are allocated when a port in them is.
 pub(crate) const BUCKET: u32 = 64;
-/// Ports that a domain can have.
+/// Ports that a domain can have in the two-level ABI.
 pub(crate) const MAX_PORTS: u32 = 1024;
+/// Ports that a domain can have in the FIFO ABI: two pages of its array.
+pub(crate) const MAX_PORTS_FIFO: u32 = 2048;
 
 /// What a port is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,26 +29,55 @@ pub(crate) enum Binding {
 }
 
 /// A port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Channel {
     /// What it is.
     pub binding: Binding,
     /// The vCPU that it notifies.
     pub vcpu: u8,
+    /// Queue that its events go to, in the FIFO ABI.
+    pub priority: u8,
+    /// The queue that it was put into last: vCPU and priority.
+    pub last: (u8, u8),
+    /// An event happened while its event word was not there.
+    pub pending: bool,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            binding: Binding::Closed,
+            vcpu: 0,
+            priority: event::FIFO_PRIORITY_DEFAULT as u8,
+            last: (0, 0),
+            pending: false,
+        }
+    }
 }
 
 /// The ports of a domain.
 #[derive(Debug)]
 pub(crate) struct EventChannels {
     buckets: Vec<Option<Box<[Channel; BUCKET as usize]>>>,
+    /// No port below this one is free.
+    lowest: u32,
     /// Ports of virtual interrupts, by vCPU and interrupt.
     pub virqs: BTreeMap<(u8, u32), u32>,
+    /// State of the FIFO ABI, where the domain uses that.
+    pub fifo: Option<Box<Fifo>>,
 }
 
 impl EventChannels {
     /// No port is in use.
     pub(crate) fn new() -> Self {
-        Self { buckets: (0..MAX_PORTS / BUCKET).map(|_| None).collect(), virqs: BTreeMap::new() }
+        let mut buckets: Vec<_> = (0..MAX_PORTS_FIFO / BUCKET).map(|_| None).collect();
+        buckets[0] = Some(Box::new([Channel::default(); BUCKET as usize]));
+        Self { buckets, lowest: 1, virqs: BTreeMap::new(), fifo: None }
+    }
+
+    /// Ports that there can be.
+    pub(crate) const fn max_ports(&self) -> u32 {
+        if self.fifo.is_some() { MAX_PORTS_FIFO } else { MAX_PORTS }
     }
 
     /// The bucket of a port was allocated.
@@ -63,29 +95,60 @@ impl EventChannels {
     pub(crate) fn set(&mut self, port: u32, channel: Channel) {
         if let Some(Some(bucket)) = self.buckets.get_mut((port / BUCKET) as usize) {
             bucket[(port % BUCKET) as usize] = channel;
+            if channel.binding == Binding::Closed && port != 0 {
+                self.lowest = self.lowest.min(port);
+            }
         }
     }
 
-    /// The lowest free port; port 0 is never used.
+    /// The lowest port that is closed and not `busy`; port 0 is never used.
     ///
     /// # Errors
     /// `ENOSPC` when all are in use.
-    pub(crate) fn allocate(&mut self) -> Result<u32, Errno> {
-        for (n, bucket) in self.buckets.iter_mut().enumerate() {
+    pub(crate) fn allocate(&mut self, mut busy: impl FnMut(&Fifo, u32) -> bool) -> Result<u32, Errno> {
+        let mut first_closed = None;
+        for port in self.lowest..self.max_ports() {
+            let bucket = &mut self.buckets[(port / BUCKET) as usize];
             let bucket = bucket.get_or_insert_with(|| Box::new([Channel::default(); BUCKET as usize]));
-            let first = usize::from(n == 0);
-            let free = bucket[first..].iter().position(|channel| channel.binding == Binding::Closed);
-            if let Some(free) = free {
-                return Ok(n as u32 * BUCKET + (first + free) as u32);
+            if bucket[(port % BUCKET) as usize].binding != Binding::Closed {
+                continue;
             }
+            self.lowest = *first_closed.get_or_insert(port);
+            if !self.fifo.as_ref().is_some_and(|fifo| busy(fifo, port)) {
+                return Ok(port);
+            }
+        }
+        if first_closed.is_none() {
+            self.lowest = self.max_ports();
         }
         Err(Errno::Nospc)
     }
 
-    /// Numbers of the ports in use.
-    pub(crate) fn in_use(&self) -> Vec<u32> {
-        (1..MAX_PORTS)
-            .filter(|port| self.get(*port).is_some_and(|channel| channel.binding != Binding::Closed))
-            .collect()
+    /// The first port in use from `from` on, and how many places were looked at.
+    pub(crate) fn next_in_use(&self, from: u32) -> (Option<u32>, u32) {
+        let mut port = from;
+        let mut looked_at = 0;
+        while let Some(bucket) = self.buckets.get((port / BUCKET) as usize) {
+            let Some(bucket) = bucket else {
+                port = (port / BUCKET + 1) * BUCKET;
+                continue;
+            };
+            looked_at += 1;
+            if bucket[(port % BUCKET) as usize].binding != Binding::Closed {
+                return (Some(port), looked_at);
+            }
+            port += 1;
+        }
+        (None, looked_at)
+    }
+
+    /// Buckets that were allocated.
+    pub(crate) fn buckets(&self) -> u64 {
+        self.buckets.iter().flatten().count() as u64
+    }
+
+    /// References that the FIFO ABI holds to a frame.
+    pub(crate) fn uses(&self, mfn: Mfn) -> u32 {
+        self.fifo.as_ref().map_or(0, |fifo| fifo.frames().filter(|used| *used == mfn).count() as u32)
     }
 }

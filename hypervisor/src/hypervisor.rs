@@ -7,7 +7,9 @@ use crate::{
     machine::Machine,
     mem::{Memory, p2m::P2m},
     options::{Mode, Options},
-    schedule::State,
+    oracle::{isolation::Checks, work::Watch},
+    start::StartState,
+    vcpu::State,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::ops::Range;
@@ -16,6 +18,7 @@ use coverage_hypercall::{
     crash::CrashKind,
     harness::Canary,
 };
+use memory_scan::mix;
 use planted_bugs::Plants;
 use xen_abi::DomId;
 
@@ -52,16 +55,13 @@ pub struct GuestContext {
     pub paging: PagingMode,
 }
 
-/// How a vCPU is entered for the first time: in hvm mode by PVH, 32-bit protected mode without paging; in pv mode in 64-bit
-/// code with paging on.
+/// How a vCPU is entered for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// First instruction in hvm mode.
-    pub eip: u32,
-    /// First instruction in pv mode.
-    pub pv_rip: u64,
-    /// Guest-physical address of the start info: in EBX in hvm mode, in RSI in pv mode.
-    pub ebx: u32,
+    /// What its processor holds.
+    pub start: StartState,
+    /// Bases of FS, GS and the GS behind SWAPGS; in pv mode only.
+    pub bases: [u64; 3],
     /// Root of the nested page tables; in pv mode, of the page tables.
     pub nested_cr3: Maddr,
     /// Address-space identifier, never 0.
@@ -129,16 +129,22 @@ pub struct Hypervisor {
     pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
+    /// How the addresses of the current vCPU were translated at its last call.
+    pub(crate) context: GuestContext,
     /// All domains have been ready once.
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
     pub(crate) time: u64,
+    /// No timer is due before this time.
+    pub(crate) next_timer: u64,
     /// Calls that are being carried out, one in another.
     pub(crate) depth: u32,
     /// Pages that the current call may still move, map or fill.
     pub(crate) credit: u64,
     /// The current call is part of a multicall.
     pub(crate) batch: Option<crate::hypercall::multicall::Batch>,
+    /// What oracles remember between calls.
+    pub(crate) checks: Checks,
 }
 
 impl Hypervisor {
@@ -150,7 +156,10 @@ impl Hypervisor {
         options: Options,
     ) -> Self {
         let plants = Box::new(options.plants.clone());
-        let mut memory = Memory::new(machine, ram);
+        // Guests cannot tell what secrets look like, though they are the same in each run of a build.
+        let seed = instrumentation.build_id().iter().fold(0, |seed, byte| mix(seed, u64::from(*byte)));
+        let watch = Watch::new(options.oracles, seed);
+        let mut memory = Memory::new(machine, ram, watch);
         memory.pv = options.mode == Mode::Pv;
         Self {
             memory,
@@ -160,11 +169,14 @@ impl Hypervisor {
             domains: Domains::new(),
             regions: Vec::new(),
             current: None,
+            context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             started: false,
             time: 0,
+            next_timer: crate::timer::NEVER,
             depth: 0,
             credit: 0,
             batch: None,
+            checks: Checks::default(),
         }
     }
 
@@ -184,6 +196,11 @@ impl Hypervisor {
         self.domains.len()
     }
 
+    /// Why the first domain ended (`SHUTDOWN_*`), if it has.
+    pub fn ending(&self) -> Option<u32> {
+        self.domains.iter().next()?.shutdown
+    }
+
     /// The vCPU that ran last, if any did.
     pub const fn current(&self) -> Option<VcpuId> {
         self.current
@@ -192,13 +209,13 @@ impl Hypervisor {
     /// How a vCPU is entered for the first time.
     ///
     /// # Panics
-    /// If there is no such vCPU: the image passes on what [`Self::vcpu_to_run`] said.
+    /// If there is no such vCPU, or nobody has initialised it: the image passes on what [`Self::vcpu_to_run`] said.
     pub fn entry(&self, id: VcpuId) -> Entry {
         let domain = self.domain(id.domain).expect("the vCPU exists");
+        let start = self.vcpu(id).and_then(|vcpu| vcpu.start);
         Entry {
-            eip: domain.entry,
-            pv_rip: domain.pv_entry,
-            ebx: domain.start_info,
+            start: start.expect("the vCPU was initialised before it was up"),
+            bases: self.vcpu(id).map_or([0; 3], |vcpu| vcpu.pv.bases),
             nested_cr3: domain.p2m.root(),
             asid: u32::from(domain.id),
         }
@@ -221,16 +238,25 @@ impl Hypervisor {
 
     /// The domain with this identifier.
     pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get(id)
     }
 
     /// The domain with this identifier, to be changed.
     pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         self.domains.get_mut(id)
     }
 
     /// Memory and the map of a domain, both to be changed.
     pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
+        if self.depth > 0 {
+            self.checks.involve(id);
+        }
         let domain = self.domains.get_mut(id)?;
         Some((&mut self.memory, &mut domain.p2m))
     }
@@ -253,6 +279,23 @@ impl Hypervisor {
         };
         let (from, next) = (recording(self, self.current), recording(self, Some(to)));
         coverage::switch(from, next, &mut *self.instrumentation);
-        self.current = Some(to);
+        let (from, context) = (self.current.replace(to), self.context);
+        if let Some(from) = from
+            && let Some(vcpu) = self.vcpu_mut(from)
+        {
+            vcpu.context = context;
+            self.note_runstate(from);
+            self.publish(from);
+        }
+        self.note_runstate(to);
+        self.publish(to);
+        if let Some(vcpu) = self.vcpu(to) {
+            let periodic = vcpu.timers.periodic;
+            self.context = vcpu.context;
+            if let Some(periodic) = periodic {
+                self.next_timer = self.next_timer.min(periodic.next);
+                self.run_timers();
+            }
+        }
     }
 }

@@ -10,26 +10,36 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
 mod build;
 pub mod bundle;
 pub mod config;
 mod domain;
 mod domains;
 mod event;
+mod fifo;
+mod grant;
 mod hypercall;
 mod hypervisor;
+mod instruction;
 pub mod machine;
 mod mem;
 pub mod options;
 mod oracle;
 pub mod pv;
+mod runstate;
 mod schedule;
+mod start;
 #[cfg(test)]
 mod tests;
+mod timer;
+mod vcpu;
 
 pub use arch::InjectGp;
 pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
+pub use instruction::{Decoded, Instruction};
 pub use options::Options;
+pub use start::{Segment, StartState};

@@ -1,6 +1,6 @@
 //! What the domain logic needs of the machine that it runs on.
 
-use crate::address::{Maddr, Mfn};
+use crate::address::{Maddr, Mfn, PAGE_SIZE};
 use coverage_hypercall::{coverage::Mapped, crash::CrashKind};
 
 /// The machine under the hypervisor. The image implements it on real memory, the tests on a vector.
@@ -16,6 +16,11 @@ pub trait Machine {
     /// Appends to the hypervisor's console.
     fn console(&mut self, text: &[u8]);
 
+    /// Passes on what a guest writes to its console, where the machine runs one guest for its own sake.
+    fn guest_console(&mut self, text: &[u8]) {
+        self.console(text);
+    }
+
     /// Frame that holds page number `page` of an instrumentation region, if the region has that many.
     fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn>;
 
@@ -23,7 +28,19 @@ pub trait Machine {
     fn prepare_root(&mut self, _root: Mfn) {}
 
     /// Leaves a crash record and ends the run: an oracle was violated.
-    fn report(&mut self, kind: CrashKind, message: &str) -> !;
+    fn report(&self, kind: CrashKind, message: &str) -> !;
+
+    /// True where all bytes of a frame are the same as `byte`.
+    fn is_filled(&self, frame: Mfn, byte: u8) -> bool {
+        let mut page = [0; PAGE_SIZE as usize];
+        self.read(frame.address(), &mut page);
+        memory_scan::is_filled(&page, byte)
+    }
+
+    /// What is wrong with the hypervisor's heap, if anything is. A thorough look takes its time.
+    fn heap_damage(&self, _thorough: bool) -> Option<&'static str> {
+        None
+    }
 
     /// Reads hypervisor memory at an address that nobody checked: only planted bugs do.
     fn wild_read(&mut self, at: u64) -> u64 {
@@ -47,6 +64,18 @@ impl dyn Machine + '_ {
 
     /// Writes eight bytes.
     pub fn write_u64(&mut self, at: Maddr, value: u64) {
+        self.write(at, &value.to_le_bytes());
+    }
+
+    /// Reads four bytes.
+    pub fn read_u32(&self, at: Maddr) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(at, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Writes four bytes.
+    pub fn write_u32(&mut self, at: Maddr, value: u32) {
         self.write(at, &value.to_le_bytes());
     }
 

@@ -22,15 +22,27 @@ pub struct Options {
     pub mode: Mode,
     /// Check invariants after each call (`oracles=off` turns it off).
     pub oracles: bool,
+    /// Look at all frames when a program ends (`oracles=audit`).
+    pub audit: bool,
     /// Repeat the console on the debug port (`verbose`).
     pub verbose: bool,
+    /// Run the guests for their own sake, without a harness (`standalone`).
+    pub standalone: bool,
     /// Planted bugs (`plant=NAME,NAME`).
     pub plants: Plants,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { line: String::new(), mode: Mode::Hvm, oracles: true, verbose: false, plants: Plants::new() }
+        Self {
+            line: String::new(),
+            mode: Mode::Hvm,
+            oracles: true,
+            audit: false,
+            verbose: false,
+            standalone: false,
+            plants: Plants::new(),
+        }
     }
 }
 
@@ -46,8 +58,10 @@ impl Options {
                 None if word == "verbose" => options.verbose = true,
                 Some(("mode", "hvm")) => options.mode = Mode::Hvm,
                 Some(("mode", "pv")) => options.mode = Mode::Pv,
+                None if word == "standalone" => options.standalone = true,
                 Some(("oracles", "on")) => options.oracles = true,
-                Some(("oracles", "off")) => options.oracles = false,
+                Some(("oracles", "audit")) => (options.oracles, options.audit) = (true, true),
+                Some(("oracles", "off")) => (options.oracles, options.audit) = (false, false),
                 Some(("plant", names)) => {
                     for name in names.split(',') {
                         let bug = Bug::from_name(name).ok_or_else(|| {
@@ -59,7 +73,7 @@ impl Options {
                 }
                 _ => {
                     return Err(format!(
-                        "boot line: `{word}` is not known; allowed are mode=hvm, mode=pv, plant=NAME,..., oracles=on, oracles=off, verbose"
+                        "boot line: `{word}` is not known; allowed are mode=hvm, mode=pv, plant=NAME,..., oracles=on, oracles=audit, oracles=off, verbose, standalone"
                     ));
                 }
             }
@@ -78,6 +92,7 @@ mod tests {
         assert!(!options.oracles && options.verbose);
         assert!(options.plants.is_planted(Bug::CountSign) && options.plants.is_planted(Bug::PollHang));
         assert!(!options.plants.is_planted(Bug::M2pDesync));
+        assert!(Options::parse("oracles=audit").unwrap().audit);
         let options = Options::parse("").unwrap();
         assert!(options.oracles && !options.verbose && options.mode == Mode::Hvm);
         assert_eq!(Options::parse("mode=pv").unwrap().mode, Mode::Pv);

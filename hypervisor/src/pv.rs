@@ -10,16 +10,17 @@ use crate::{
     hypervisor::{GuestContext, Hypervisor, PagingMode, VcpuId},
     mem::guest::Call,
     options::Mode,
+    start::StartState,
 };
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use xen_abi::{
     errno::Errno,
     pv::{
-        CODE_SELECTOR, COMMAND_LINE, DATA_SELECTOR, IN_SYSCALL, IretContext, SEGBASE_FS, SEGBASE_GS_KERNEL,
-        SEGBASE_GS_USER, START_MAGIC, StartInfo, TrapInfo,
+        CODE_SELECTOR, COMMAND_LINE, DATA_SELECTOR, GuestContext as GuestState, IN_SYSCALL, IretContext,
+        SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, START_MAGIC, StartInfo, TrapInfo,
     },
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// A hypercall's view of a pv guest: always its kernel, translated by the physical map alone.
 pub const CONTEXT: GuestContext = GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Direct };
@@ -114,12 +115,14 @@ pub(crate) struct Pv {
     handlers: Vec<u64>,
     /// Address of the last page fault.
     cr2: u64,
+    /// Bases of FS, GS and the GS behind SWAPGS at the beginning.
+    pub bases: [u64; 3],
 }
 
 impl Pv {
     /// No handlers.
     pub(crate) const fn new() -> Self {
-        Self { handlers: Vec::new(), cr2: 0 }
+        Self { handlers: Vec::new(), cr2: 0, bases: [0; 3] }
     }
 }
 
@@ -178,7 +181,7 @@ impl Hypervisor {
     }
 
     fn pv(&self, id: VcpuId) -> Option<&Pv> {
-        Some(&self.domain(id.domain)?.vcpus.get(usize::from(id.vcpu))?.pv)
+        Some(&self.vcpu(id)?.pv)
     }
 
     /// Delivers an exception: a frame on the guest's stack, and its handler next.
@@ -266,6 +269,39 @@ impl Hypervisor {
             SEGBASE_GS_USER => Ok(Segment::GsUser),
             _ => Err(Errno::Inval.code()),
         }
+    }
+
+    /// `VCPUOP_initialise` of pv guests. Of the state are used: general registers but for R8 to R15, handlers, bases of segments.
+    pub(crate) fn initialise_pv(&mut self, call: &Call, id: VcpuId, arg: u64) -> Result<i64, Errno> {
+        // The whole of it must be there, and is too large for the stack.
+        let mut context = vec![0u64; size_of::<GuestState>() / 8];
+        self.read_guest(call, Gva(arg), context.as_mut_bytes())?;
+        let context = GuestState::ref_from_bytes(context.as_bytes()).map_err(|_| Errno::Inval)?;
+        let vcpu = self.vcpu_mut(id).ok_or(Errno::Noent)?;
+        if vcpu.start.is_some() {
+            return Err(Errno::Exist);
+        }
+        let bases = [context.fs_base, context.gs_base_kernel, context.gs_base_user];
+        // Descriptors are the hypervisor's here.
+        if !bases.into_iter().all(is_canonical) || context.gdt_ents != 0 || context.ldt_ents != 0 {
+            return Err(Errno::Inval);
+        }
+        let r = &context.user_regs;
+        let start = StartState {
+            rax: r.rax,
+            rcx: r.rcx,
+            rdx: r.rdx,
+            rbx: r.rbx,
+            rbp: r.rbp,
+            rdi: r.rdi,
+            rflags: guest_flags(r.rflags),
+            ..StartState::pv(r.rip, r.rsp, r.rsi)
+        };
+        vcpu.start = Some(start);
+        vcpu.context = start.context();
+        vcpu.pv.bases = bases;
+        vcpu.pv.handlers = context.traps[..VECTORS].iter().map(|trap| trap.address).collect();
+        Ok(0)
     }
 
     /// The `set_trap_table` hypercall. A null table removes all handlers.

@@ -4,48 +4,20 @@
 //! can be chosen at any time, and its call then returns 0.
 
 use crate::{
+    address::Maddr,
+    domains::MAX_DOMAINS,
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
-    pv::Pv,
+    timer::Timers,
+    vcpu::{State, Vcpu},
 };
 use coverage_hypercall::harness;
-use xen_abi::{errno::Errno, sched, shared_info};
-
-/// What a vCPU is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Never started.
-    Down,
-    /// Runs, or goes on as soon as it is chosen.
-    Runnable,
-    /// Waits in a harness call until it is chosen.
-    Parked,
-    /// Waits for any event.
-    Blocked,
-    /// Waits for an event on one of the ports of its poll.
-    Polling,
-    /// Its domain has ended.
-    Dead,
-}
-
-/// A virtual processor.
-#[derive(Clone, Debug)]
-pub(crate) struct Vcpu {
-    /// What it is doing.
-    pub state: State,
-    /// What its hypercall returns once it goes on.
-    pub resume: Option<i64>,
-    /// Ports of its poll.
-    pub poll: alloc::vec::Vec<u32>,
-    /// It said that it is ready.
-    pub ready: bool,
-    /// What it has in pv mode only.
-    pub pv: Pv,
-}
+use xen_abi::{errno::Errno, sched, shared_info, vcpu as abi};
 
 impl Hypervisor {
-    /// The vCPU to run now: the current one as long as it can, else the next that can, in the order of domains. None
-    /// if all are blocked or dead. Before all domains are ready it is the last domain first, the leader last.
+    /// The vCPU to run now: the current one as long as it can, else one that can go on by itself, else one that a timer wakes if
+    /// time passes, else one that is parked: first vCPUs before second ones, the next domain before those behind it. None if all are blocked or dead. Before all
+    /// domains are ready it is the last vCPU of the last domain first, the leader last.
     pub fn vcpu_to_run(&mut self) -> Option<VcpuId> {
         let next = self.choose()?;
         let vcpu = self.vcpu_mut(next)?;
@@ -57,26 +29,57 @@ impl Hypervisor {
         Some(next)
     }
 
-    fn choose(&self) -> Option<VcpuId> {
+    fn choose(&mut self) -> Option<VcpuId> {
         if let Some(current) = self.current
-            && self.state(current) == Some(State::Runnable)
+            && self.vcpu(current).is_some_and(Vcpu::is_runnable)
         {
             return Some(current);
         }
-        let all = self.domains.iter().flat_map(|domain| {
-            (0..domain.vcpus.len() as u8).map(move |vcpu| VcpuId { domain: domain.id, vcpu })
-        });
-        if !self.started {
-            return all.rev().find(|id| self.state(*id) == Some(State::Runnable));
+        let runnable = self.next_vcpu(Vcpu::is_runnable);
+        if runnable.is_some() || !self.started {
+            return runnable;
         }
-        let after = self.current.unwrap_or(VcpuId { domain: 0, vcpu: 0 });
-        let can_run = |id: &VcpuId| matches!(self.state(*id), Some(State::Runnable | State::Parked));
-        all.clone().filter(can_run).find(|id| *id > after).or_else(|| all.clone().find(can_run))
+        // A timer may wake one that waits, the current one included.
+        if self.sleep() {
+            return self
+                .current
+                .filter(|id| self.vcpu(*id).is_some_and(Vcpu::is_runnable))
+                .or_else(|| self.next_vcpu(Vcpu::is_runnable));
+        }
+        self.next_vcpu(Vcpu::can_run)
+    }
+
+    /// The vCPU after the current one, in the order of scheduling, for which `fits` says yes.
+    fn next_vcpu(&self, fits: impl Fn(&Vcpu) -> bool) -> Option<VcpuId> {
+        let from = self.current.map_or(0, |id| id.domain);
+        let all = self.domains.iter().flat_map(|domain| {
+            domain
+                .vcpus
+                .iter()
+                .enumerate()
+                .map(move |(n, vcpu)| (VcpuId { domain: domain.id, vcpu: n as u8 }, vcpu))
+        });
+        let mut fitting = all.filter(|(id, vcpu)| Some(*id) != self.current && fits(vcpu)).map(|(id, _)| id);
+        if self.started {
+            let distance = |id: VcpuId| id.domain.wrapping_sub(from).wrapping_sub(1) % MAX_DOMAINS as u16;
+            fitting.min_by_key(|id| (id.vcpu, distance(*id)))
+        } else {
+            fitting.next_back()
+        }
     }
 
     /// What the interrupted hypercall of a vCPU that goes on returns; asked for once.
     pub fn resume_value(&mut self, id: VcpuId) -> Option<i64> {
         self.vcpu_mut(id)?.resume.take()
+    }
+
+    /// The vCPU has an NMI to take; asked for once.
+    pub fn take_nmi(&mut self, id: VcpuId) -> bool {
+        self.vcpu_mut(id).is_some_and(|vcpu| core::mem::take(&mut vcpu.nmi))
+    }
+
+    pub(crate) fn vcpu(&self, id: VcpuId) -> Option<&Vcpu> {
+        self.domain(id.domain)?.vcpus.get(usize::from(id.vcpu))
     }
 
     pub(crate) fn vcpu_mut(&mut self, id: VcpuId) -> Option<&mut Vcpu> {
@@ -94,33 +97,60 @@ impl Hypervisor {
         let Some(domain) = self.domain_mut(id) else { return };
         let reason = domain.shutdown_code.unwrap_or(reason);
         domain.shutdown.get_or_insert(reason);
+        let vcpus = domain.vcpus.len() as u8;
         for vcpu in &mut domain.vcpus {
             vcpu.state = State::Dead;
             vcpu.resume = None;
+            vcpu.timers = Timers::default();
         }
+        for vcpu in 0..vcpus {
+            self.note_runstate(VcpuId { domain: id, vcpu });
+        }
+    }
+
+    /// Books what a vCPU is doing now.
+    pub(crate) fn note_runstate(&mut self, id: VcpuId) {
+        let (now, running) = (self.time, self.current == Some(id));
+        let Some(vcpu) = self.vcpu_mut(id) else { return };
+        let state = match vcpu.state {
+            State::Dead => abi::RUNSTATE_OFFLINE,
+            State::Blocked | State::Polling => abi::RUNSTATE_BLOCKED,
+            _ if vcpu.down => abi::RUNSTATE_OFFLINE,
+            State::Runnable if running => abi::RUNSTATE_RUNNING,
+            State::Runnable | State::Parked => abi::RUNSTATE_RUNNABLE,
+        };
+        vcpu.runstate.enter(state, now);
     }
 
     /// Lets a blocked vCPU go on with 0 in rax.
     pub(crate) fn wake(&mut self, id: VcpuId) {
         if let Some(vcpu) = self.vcpu_mut(id)
-            && matches!(vcpu.state, State::Blocked | State::Polling)
+            && vcpu.is_waiting()
         {
             vcpu.state = State::Runnable;
             vcpu.resume = Some(0);
             vcpu.poll.clear();
+            self.note_runstate(id);
         }
+    }
+
+    /// Lets another vCPU that could go on have the processor, if there is one.
+    pub(crate) fn give_up(&mut self, caller: VcpuId) -> Disposition {
+        let Some(next) = self.next_vcpu(Vcpu::is_runnable) else { return Disposition::Return(0) };
+        if let Some(vcpu) = self.vcpu_mut(caller) {
+            vcpu.resume = Some(0);
+        }
+        self.switch_to(next);
+        Disposition::Reschedule
     }
 
     /// Blocks the caller until an event is pending for it, unless one is.
     pub(crate) fn block(&mut self, caller: VcpuId) -> Disposition {
-        let Some(domain) = self.domain(caller.domain) else { return Disposition::Return(0) };
-        let page = domain.shared_info.address().0;
-        let info =
-            page + (shared_info::VCPU_INFO + usize::from(caller.vcpu) * shared_info::VCPU_INFO_LEN) as u64;
+        let Some(info) = self.vcpu_info(caller) else { return Disposition::Return(0) };
         let mut pending = [0];
-        let at = crate::address::Maddr(info + shared_info::UPCALL_PENDING as u64);
+        let at = Maddr(info.0 + shared_info::UPCALL_PENDING as u64);
         self.memory.machine.read(at, &mut pending);
-        let mask = crate::address::Maddr(info + shared_info::UPCALL_MASK as u64);
+        let mask = Maddr(info.0 + shared_info::UPCALL_MASK as u64);
         self.memory.machine.write(mask, &[0]);
         if pending[0] != 0 {
             return Disposition::Return(0);
@@ -128,12 +158,15 @@ impl Hypervisor {
         if let Some(vcpu) = self.vcpu_mut(caller) {
             vcpu.state = State::Blocked;
         }
+        self.note_runstate(caller);
         Disposition::Reschedule
     }
 
     /// The harness hypercall.
     pub(crate) fn harness_op(&mut self, call: Call, args: [u64; 6]) -> Result<Disposition, Errno> {
         match args[0] {
+            // There is no host that would take part.
+            _ if self.options.standalone => Err(Errno::Nosys),
             harness::HARNESS_READY => Ok(self.ready(call.caller)),
             harness::HARNESS_DONE => Ok(Disposition::Done),
             harness::HARNESS_SWITCH => self.harness_switch(call.caller, args[1]),
@@ -151,10 +184,7 @@ impl Hypervisor {
             vcpu.ready = true;
         }
         let all_ready = self.domains.iter().all(|domain| {
-            domain
-                .vcpus
-                .iter()
-                .all(|vcpu| vcpu.ready || vcpu.state == State::Down || vcpu.state == State::Dead)
+            domain.vcpus.iter().all(|vcpu| vcpu.ready || vcpu.down || vcpu.state == State::Dead)
         });
         if all_ready {
             self.started = true;
@@ -170,9 +200,9 @@ impl Hypervisor {
         if to == caller {
             return Err(Errno::Inval);
         }
-        match self.state(to) {
+        match self.vcpu(to).map(Vcpu::can_run) {
             None => Err(Errno::Noent),
-            Some(State::Parked | State::Runnable) if self.started => {
+            Some(true) if self.started => {
                 if let Some(vcpu) = self.vcpu_mut(caller) {
                     vcpu.state = State::Parked;
                 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command, exit codes in one place.
 
 mod bench;
+mod boot;
 mod corpus;
 mod doctor;
 mod effectiveness;
@@ -27,6 +28,22 @@ pub enum Exit {
     KnownFindings = 2,
     /// hyperfuzz itself, or what it was given, failed; the message says what to do.
     Failed = 3,
+    /// `boot`: the guest asked for a reboot. This and the next four are ten plus Xen's reason of a shutdown.
+    GuestReboot = 11,
+    /// `boot`: the guest suspended itself.
+    GuestSuspend = 12,
+    /// `boot`: the guest crashed, by itself or because it could not go on.
+    GuestCrash = 13,
+    /// `boot`: the guest's watchdog expired.
+    GuestWatchdog = 14,
+    /// `boot`: the guest asked for a soft reset.
+    GuestSoftReset = 15,
+    /// `boot`: the guest waits for something that will never happen.
+    GuestBlocked = 16,
+    /// `boot`: the guest ran until the time was over.
+    GuestLate = 17,
+    /// `boot`: Ctrl-C, as shells count it.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -54,6 +71,8 @@ enum Command {
     Smoke(smoke::Args),
     /// Run one program on a clean boot and show what each call returned.
     Replay(replay::Args),
+    /// Run any PVH guest image in a domain of the target, with its console on standard output.
+    Boot(boot::Args),
     /// List, show, convert and check program files.
     #[command(subcommand)]
     Corpus(corpus::Command),
@@ -80,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::Replay(args) => replay::run(&args),
+        Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),

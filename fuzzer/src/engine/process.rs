@@ -32,12 +32,12 @@ pub(super) struct Process {
 }
 
 /// Gives an I/O error its place.
-fn at<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) -> EngineError + 'a {
+pub(super) fn at<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) -> EngineError + 'a {
     move |source| EngineError::WorkDirectory { path: path.to_owned(), what, source }
 }
 
 /// Makes the private directory: in the one that was asked for, or else where memory files are cheap.
-fn make_directory(wanted: Option<&Path>) -> Result<TempDir, EngineError> {
+pub(super) fn make_directory(wanted: Option<&Path>) -> Result<TempDir, EngineError> {
     let make = |parent: &Path| tempfile::Builder::new().prefix("hyperfuzz-").tempdir_in(parent);
     match wanted {
         Some(parent) => make(parent).map_err(at(parent, "the private directory")),
@@ -49,7 +49,7 @@ fn make_directory(wanted: Option<&Path>) -> Result<TempDir, EngineError> {
 }
 
 /// The end of a file, as text.
-fn tail(file: &mut File) -> String {
+pub(super) fn tail(file: &mut File) -> String {
     let mut bytes = Vec::new();
     let len = file.metadata().map_or(0, |metadata| metadata.len());
     let start = SeekFrom::Start(len.saturating_sub(TAIL));
@@ -76,7 +76,7 @@ fn hint(stderr: &str) -> &'static str {
 }
 
 /// Says how a process ended.
-fn describe(status: ExitStatus) -> String {
+pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (_, Some(signal)) => format!("signal {signal}"),

@@ -99,7 +99,7 @@ fn virtual_interrupts_and_interprocessor_events_have_ports() {
         ("d1 event_channel_op.send(&{port: r1.port})", "= -22 (EINVAL)"),
         ("d1 event_channel_op.bind_vcpu(&{port: r1.port, vcpu: 0})", "= -22 (EINVAL)"),
         ("r8 = d1 event_channel_op.bind_ipi(&{vcpu: 0, port: out})", "= 0; arg.port = 2"),
-        ("d1 event_channel_op.bind_ipi(&{vcpu: 1, port: out})", "= -2 (ENOENT)"),
+        ("d1 event_channel_op.bind_ipi(&{vcpu: 3, port: out})", "= -2 (ENOENT)"),
         ("d1 event_channel_op.send(&{port: r8.port})", "= 0"),
         (PENDING, "= 4"),
         ("d1 event_channel_op.unmask(&{port: r8.port})", "= 0"),

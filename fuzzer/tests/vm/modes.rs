@@ -2,10 +2,8 @@
 
 use hyperfuzz::{engine::Outcome, target::Target};
 
-use crate::{
-    common::{NEVER, Vm},
-    corpora,
-};
+use super::corpora;
+use crate::common::{NEVER, Vm};
 
 /// Programs whose answers differ, the last call's in hvm and in pv mode. A `*` at the end stands for anything.
 const DIFFERENCES: &[(&str, &str, &str)] = &[

@@ -32,7 +32,22 @@ fn an_event_wakes_a_blocked_domain() {
         ("d2 xen_version.version()", "= 0x40011"),
         (VERSION.0, SKIPPED),
     ]);
-    vm.check_end(Outcome::Idle, &[("d1 sched_op.block()", NEVER), ("d2 sched_op.block()", NEVER)]);
+    // The second vCPUs carry on.
+    vm.check(&[
+        ("d1 sched_op.block()", NEVER),
+        ("d2 sched_op.block()", NEVER),
+        ("d1:1 xen_version.version()", "= 0x40011"),
+        (VERSION.0, SKIPPED),
+    ]);
+    vm.check_end(
+        Outcome::Idle,
+        &[
+            ("d1 sched_op.block()", NEVER),
+            ("d2 sched_op.block()", NEVER),
+            ("d1:1 sched_op.block()", NEVER),
+            ("d2:1 sched_op.block()", NEVER),
+        ],
+    );
     vm.check_well();
 }
 

@@ -61,6 +61,33 @@ pub const VIRQ_XENPMU: u32 = 13;
 /// Ports of the two-level ABI.
 pub const CHANNELS_2L: u32 = 4096;
 
+/// The default of the sixteen priorities of the FIFO ABI, of which 0 is the highest.
+pub const FIFO_PRIORITY_DEFAULT: u32 = 7;
+/// The lowest priority.
+pub const FIFO_PRIORITY_MIN: u32 = 15;
+/// Queues of a vCPU: one per priority.
+pub const FIFO_MAX_QUEUES: u32 = 16;
+/// Bit of an event word: an event is pending.
+pub const FIFO_PENDING: u32 = 31;
+/// Bit of an event word: events are not to be queued.
+pub const FIFO_MASKED: u32 = 30;
+/// Bit of an event word: it is in a queue.
+pub const FIFO_LINKED: u32 = 29;
+/// Bit of an event word: the guest is about to take it off its queue.
+pub const FIFO_BUSY: u32 = 28;
+/// Bits of a link: the port that is next in the queue.
+pub const FIFO_LINK_BITS: u32 = 17;
+/// The link in an event word.
+pub const FIFO_LINK_MASK: u32 = (1 << FIFO_LINK_BITS) - 1;
+/// Ports that can be linked.
+pub const FIFO_NR_CHANNELS: u32 = 1 << FIFO_LINK_BITS;
+/// In a control block: `u32`, queues with events, one bit each.
+pub const FIFO_READY: usize = 0;
+/// In a control block: `u32` per queue, its first port.
+pub const FIFO_HEAD: usize = 8;
+/// Bytes of a control block.
+pub const FIFO_BLOCK_LEN: usize = 72;
+
 /// Makes a port that waits for a domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

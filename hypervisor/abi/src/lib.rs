@@ -11,6 +11,7 @@ pub mod cpuid;
 pub mod elfnote;
 pub mod errno;
 pub mod event;
+pub mod grant;
 pub mod hypercall;
 pub mod memory;
 pub mod multicall;
@@ -18,7 +19,9 @@ pub mod pv;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;
+pub mod vcpu;
 pub mod version;
+pub mod vm_assist;
 
 /// Identifies a domain on the wire (`domid_t`).
 pub type DomId = u16;
@@ -28,5 +31,7 @@ pub const DOMID_SELF: DomId = 0x7ff0;
 pub const DOMID_FIRST_RESERVED: DomId = 0x7ff0;
 /// Owner of pages that belong to nobody (`DOMID_INVALID`).
 pub const DOMID_INVALID: DomId = 0x7ff4;
+/// Bits of an address within a page.
+pub const PAGE_SHIFT: u32 = 12;
 /// Bytes of a page.
 pub const PAGE_SIZE: usize = 4096;

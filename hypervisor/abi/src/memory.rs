@@ -28,15 +28,15 @@ pub const MACHINE_MEMORY_MAP: u32 = 10;
 pub const EXCHANGE: u32 = 11;
 /// [`MachphysMapping`].
 pub const MACHPHYS_MAPPING: u32 = 12;
-/// Privileged.
+/// [`ForeignMemoryMap`].
 pub const SET_MEMORY_MAP: u32 = 13;
 /// [`Domain`]: returns the highest frame in use.
 pub const MAXIMUM_GPFN: u32 = 14;
 /// [`RemoveFromPhysmap`].
 pub const REMOVE_FROM_PHYSMAP: u32 = 15;
-/// Privileged.
+/// [`PodTarget`]; privileged.
 pub const SET_POD_TARGET: u32 = 16;
-/// Privileged.
+/// [`PodTarget`]; privileged.
 pub const GET_POD_TARGET: u32 = 17;
 /// Returns the pages saved by sharing.
 pub const GET_SHARING_FREED_PAGES: u32 = 18;
@@ -44,10 +44,12 @@ pub const GET_SHARING_FREED_PAGES: u32 = 18;
 pub const GET_SHARING_SHARED_PAGES: u32 = 19;
 /// [`AddToPhysmapBatch`].
 pub const ADD_TO_PHYSMAP_BATCH: u32 = 23;
-/// Privileged.
+/// [`Reservation`]; privileged.
 pub const CLAIM_PAGES: u32 = 24;
 /// [`MachphysMfnList`].
 pub const MACHPHYS_COMPAT_MFN_LIST: u32 = 25;
+/// [`AcquireResource`].
+pub const ACQUIRE_RESOURCE: u32 = 28;
 /// Low bits of `cmd` that name the operation; the rest is where a preempted call goes on (`MEMOP_CMD_MASK`).
 pub const CMD_MASK: u32 = 0x3f;
 /// Bits above which `cmd` says at which extent to go on (`MEMOP_EXTENT_SHIFT`).
@@ -56,6 +58,8 @@ pub const CMD_START_SHIFT: u32 = 6;
 pub const MAPSPACE_SHARED_INFO: u32 = 0;
 /// A page of the grant table.
 pub const MAPSPACE_GRANT_TABLE: u32 = 1;
+/// Flag in the index of a page of the grant table: a status page (`XENMAPIDX_grant_table_status`).
+pub const MAPIDX_GRANT_TABLE_STATUS: u64 = 1 << 31;
 /// A frame of the domain itself.
 pub const MAPSPACE_GMFN: u32 = 2;
 /// Several such frames.
@@ -74,6 +78,9 @@ pub const MEMF_VNODE: u32 = 0x4_0000;
 pub const E820_RAM: u32 = 1;
 /// Reserved memory.
 pub const E820_RESERVED: u32 = 2;
+
+/// Node that means any (`XENMEMF_get_node` of flags without one).
+pub const NO_NODE: u32 = 0xff;
 
 /// Address width that `mem_flags` asks for, in bits; 0: any.
 pub const fn memf_address_bits(flags: u32) -> u32 {
@@ -218,6 +225,40 @@ pub struct RemoveFromPhysmap {
 
 const _: () = assert!(size_of::<RemoveFromPhysmap>() == 16);
 
+/// Pages that are to be populated on demand (`xen_pod_target`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PodTarget {
+    /// In: pages that the domain is to have.
+    pub target_pages: u64,
+    /// Out: pages that it has.
+    pub tot_pages: u64,
+    /// Out: pages that wait for a place.
+    pub pod_cache_pages: u64,
+    /// Out: places that wait for a page.
+    pub pod_entries: u64,
+    /// In: whose.
+    pub domid: u16,
+    /// Padding.
+    pub reserved: [u16; 3],
+}
+
+const _: () = assert!(size_of::<PodTarget>() == 40);
+
+/// The memory map that a domain is to be shown (`xen_foreign_memory_map`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ForeignMemoryMap {
+    /// In: to which domain.
+    pub domid: u16,
+    /// Padding.
+    pub reserved: [u16; 3],
+    /// In: the map.
+    pub map: MemoryMap,
+}
+
+const _: () = assert!(size_of::<ForeignMemoryMap>() == 24);
+
 /// Asks for a memory map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -231,6 +272,38 @@ pub struct MemoryMap {
 }
 
 const _: () = assert!(size_of::<MemoryMap>() == 16);
+
+/// Resource of [`AcquireResource`]: pages of an I/O request server.
+pub const RESOURCE_IOREQ_SERVER: u16 = 0;
+/// Resource: pages of a grant table.
+pub const RESOURCE_GRANT_TABLE: u16 = 1;
+/// Identifier in a grant table: the shared pages.
+pub const RESOURCE_GRANT_TABLE_SHARED: u32 = 0;
+/// Identifier in a grant table: the status pages.
+pub const RESOURCE_GRANT_TABLE_STATUS: u32 = 1;
+
+/// Maps pages of a domain's resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AcquireResource {
+    /// In: whose.
+    pub domid: u16,
+    /// In: `RESOURCE_*`.
+    pub kind: u16,
+    /// In: which one of that kind.
+    pub id: u32,
+    /// In: pages. Out, where it was 0 and there is no list: pages that there can be.
+    pub nr_frames: u32,
+    /// Zero.
+    pub pad: u32,
+    /// In: first page.
+    pub frame: u64,
+    /// Guest-virtual address of an array of `u64`: where they are to appear; 0: tell the size.
+    pub frame_list: u64,
+}
+
+const _: () = assert!(size_of::<AcquireResource>() == 32);
+const _: () = assert!(offset_of!(AcquireResource, frame) == 16);
 
 /// Bytes of an entry of a memory map: `u64` first byte, `u64` bytes, `u32` kind, without padding.
 pub const E820_ENTRY_LEN: usize = 20;
@@ -254,5 +327,12 @@ impl E820Entry {
         out[8..16].copy_from_slice(&self.size.to_le_bytes());
         out[16..].copy_from_slice(&self.kind.to_le_bytes());
         out
+    }
+
+    /// The entry that lies in memory so.
+    pub fn from_bytes(bytes: &[u8; E820_ENTRY_LEN]) -> Self {
+        let word = |at: usize| bytes[at..].first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
+        let kind = bytes[16..].first_chunk::<4>().map_or(0, |kind| u32::from_le_bytes(*kind));
+        Self { addr: word(0), size: word(8), kind }
     }
 }

@@ -111,3 +111,90 @@ const _: () = assert!(size_of::<IretContext>() == 72);
 const _: () = assert!(size_of::<StartInfo>() == 1168);
 const _: () = assert!(core::mem::offset_of!(StartInfo, pt_base) == 88);
 const _: () = assert!(core::mem::offset_of!(StartInfo, cmd_line) == 128);
+
+/// General registers (`struct cpu_user_regs`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[expect(missing_docs, reason = "registers by their names")]
+pub struct UserRegisters {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub error_code: u32,
+    pub entry_vector: u32,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+    pub es: u64,
+    pub ds: u64,
+    pub fs: u64,
+    pub gs: u64,
+}
+
+/// State in which a vCPU begins, for `VCPUOP_initialise` (`struct vcpu_guest_context`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GuestContext {
+    /// As FXSAVE leaves it.
+    pub fpu: [u8; 512],
+    /// `VGCF_*`.
+    pub flags: u64,
+    /// General registers.
+    pub user_regs: UserRegisters,
+    /// Handlers by vector.
+    pub traps: [TrapInfo; 256],
+    /// Address of the local descriptor table.
+    pub ldt_base: u64,
+    /// Its entries.
+    pub ldt_ents: u64,
+    /// Frames of the global descriptor table.
+    pub gdt_frames: [u64; 16],
+    /// Its entries.
+    pub gdt_ents: u64,
+    /// Stack selector of the kernel.
+    pub kernel_ss: u64,
+    /// Stack pointer of the kernel.
+    pub kernel_sp: u64,
+    /// Control registers.
+    pub ctrlreg: [u64; 8],
+    /// Debug registers.
+    pub debugreg: [u64; 8],
+    /// Where events are announced.
+    pub event_callback_eip: u64,
+    /// Where failures are.
+    pub failsafe_callback_eip: u64,
+    /// Where the guest's own system calls arrive.
+    pub syscall_callback_eip: u64,
+    /// Assistance that is switched on.
+    pub vm_assist: u64,
+    /// Base of FS.
+    pub fs_base: u64,
+    /// Base of GS.
+    pub gs_base_kernel: u64,
+    /// Base of GS behind SWAPGS.
+    pub gs_base_user: u64,
+}
+
+impl GuestContext {
+    /// All zero.
+    pub const ZERO: Self = zerocopy::transmute!([0u64; size_of::<Self>() / 8]);
+}
+
+const _: () = assert!(size_of::<UserRegisters>() == 200);
+const _: () = assert!(size_of::<GuestContext>() == 5168);
+const _: () = assert!(core::mem::offset_of!(GuestContext, traps) == 720);
+const _: () = assert!(core::mem::offset_of!(GuestContext, fs_base) == 5144);

@@ -43,13 +43,13 @@ pub enum Bug {
     PodOrder = 10,
     /// `grant_table_op`: a table is used before it was set up (after XSA-134).
     GrantUninit = 11,
-    /// `grant_table_op`: unmapping a part of a mapping drops all of it (after XSA-224).
+    /// `grant_table_op`: the second part of a mapping takes the first one's reference along again (after XSA-224).
     UnmapUnderflow = 12,
     /// `grant_table_op`: status frames are freed while they are mapped (after XSA-255).
     StatusFreed = 13,
     /// `grant_table_op`: a transitive grant is followed without limit (after XSA-226).
     TransitiveCopy = 14,
-    /// `grant_table_op`: an error is returned with the wrong sign (after XSA-316).
+    /// `grant_table_op`: an error is reported with the wrong sign (after XSA-316).
     RetvalSign = 15,
     /// `event_channel_op`: an event is queued for a vCPU without a control block (after XSA-107).
     FifoNocontrol = 16,

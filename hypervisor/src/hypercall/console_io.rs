@@ -2,18 +2,12 @@
 //!
 //! Text of a guest is copied in pieces, filtered to what can be printed, and written line by line.
 
-use crate::{address::Gva, hypervisor::Hypervisor, mem::guest::Call};
+use crate::{address::Gva, hypervisor::Hypervisor, mem::guest::Call, oracle::canary::Guarded};
 use alloc::format;
-use coverage_hypercall::crash::CrashKind;
 use xen_abi::{console, errno::Errno};
 
 /// Bytes of a piece.
 const PIECE: usize = 256;
-/// Bytes on the stack behind the piece that nothing may touch: a canary, and room for what runs over it.
-const GUARD: usize = 256;
-/// Bytes of the canary, right behind the piece.
-const CANARY: usize = 8;
-const CANARY_VALUE: [u8; CANARY] = 0x5afe_c0de_d00d_feed_u64.to_le_bytes();
 /// Longest line; longer ones are broken.
 const LINE: usize = 128;
 /// Most bytes of one call: beyond it the rest is dropped, so that a call ends in time.
@@ -40,7 +34,7 @@ impl Hypervisor {
             self.credit -= 1;
             let left = count - done as u32;
             let right = (left as usize).min(PIECE);
-            let len = self.plants.piece_len(right, left, PIECE, PIECE + GUARD);
+            let len = self.plants.piece_len(right, left, PIECE, Guarded::<PIECE>::ROOM);
             let at = buffer.checked_add(done).ok_or(Errno::Fault)?;
             self.console_piece(call, Gva(at), len)?;
             done += len as u64;
@@ -49,19 +43,22 @@ impl Hypervisor {
     }
 
     fn console_piece(&mut self, call: &Call, at: Gva, len: usize) -> Result<(), Errno> {
-        let mut frame = [0; PIECE + GUARD];
-        frame[PIECE..PIECE + CANARY].copy_from_slice(&CANARY_VALUE);
-        let copied = self.read_guest(call, at, &mut frame[..len]);
-        if frame[PIECE..PIECE + CANARY] != CANARY_VALUE && self.options.oracles {
-            self.violation(CrashKind::StackCanary, "console_io overran its buffer");
-        }
+        let mut piece = Guarded::<PIECE>::new();
+        let copied = self.read_guest(call, at, piece.unchecked(len));
+        self.check_canary(&piece);
         copied?;
-        self.console_text(call, &frame[..len.min(PIECE)]);
+        self.console_text(call, piece.text(len));
         Ok(())
     }
 
     fn console_text(&mut self, call: &Call, text: &[u8]) {
         let id = call.caller.domain;
+        if self.options.standalone {
+            let shown = |byte: &&u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+            let text: alloc::vec::Vec<u8> = text.iter().filter(shown).copied().collect();
+            self.memory.machine.guest_console(&text);
+            return;
+        }
         for &byte in text {
             let Some(domain) = self.domain_mut(id) else { return };
             match byte {

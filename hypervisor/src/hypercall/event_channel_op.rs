@@ -1,18 +1,20 @@
-//! `event_channel_op`: ports, in the two-level ABI.
+//! `event_channel_op`: ports. How events are delivered stands in `event_delivery`, the FIFO ABI in `event_fifo`.
 
 use crate::{
-    address::{Maddr, Mfn},
-    event::{Binding, Channel, MAX_PORTS},
-    hypervisor::{Hypervisor, VcpuId},
+    event::{Binding, Channel, MAX_PORTS_FIFO},
+    hypervisor::Hypervisor,
     mem::guest::Call,
-    schedule::State,
 };
-use alloc::vec::Vec;
-use xen_abi::{DOMID_SELF, DomId, errno::Errno, event, shared_info};
+use xen_abi::{DOMID_SELF, DomId, errno::Errno, event};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Physical interrupts are numbered below this.
 const PIRQS: u32 = 256;
+
+/// What it costs to look through a bucket of ports, in pages.
+pub(crate) const BUCKET_COST: u64 = 2;
+/// Ports that are closed for the price of a page.
+const CLOSES_PER_PAGE: u64 = 8;
 
 /// Interrupts of which each vCPU has its own; all others belong to the domain.
 const fn is_per_vcpu(virq: u32) -> bool {
@@ -51,10 +53,17 @@ impl Hypervisor {
             event::RESET => {
                 let request: event::Reset = self.read_struct(&call, arg)?;
                 let id = self.own_domain(&call, request.dom)?;
-                self.reset_ports(id);
-                Ok(0)
+                self.reset_ports(id).map(|()| 0)
             }
-            // Of the FIFO ABI there is nothing.
+            event::INIT_CONTROL => self.with_answer(&call, arg, Self::init_control),
+            event::EXPAND_ARRAY => {
+                let request: event::ExpandArray = self.read_struct(&call, arg)?;
+                self.expand_array(call.caller.domain, request).map(|()| 0)
+            }
+            event::SET_PRIORITY => {
+                let request: event::SetPriority = self.read_struct(&call, arg)?;
+                self.set_priority(call.caller.domain, request).map(|()| 0)
+            }
             _ => Err(Errno::Nosys),
         }
     }
@@ -73,32 +82,52 @@ impl Hypervisor {
         Ok(0)
     }
 
+    /// Takes from the credit of the call.
+    ///
+    /// # Errors
+    /// `EAGAIN` when it does not suffice.
+    pub(crate) fn spend(&mut self, pages: u64) -> Result<(), Errno> {
+        self.credit = self.credit.checked_sub(pages).ok_or(Errno::Again)?;
+        Ok(())
+    }
+
     /// A port in use or closed, but one that exists.
-    fn port(&self, id: DomId, port: u32) -> Result<Channel, Errno> {
+    pub(crate) fn port(&self, id: DomId, port: u32) -> Result<Channel, Errno> {
         self.domain(id).and_then(|domain| domain.events.get(port)).ok_or(Errno::Inval)
     }
 
-    fn set_port(&mut self, id: DomId, port: u32, channel: Channel) {
+    pub(crate) fn set_port(&mut self, id: DomId, port: u32, channel: Channel) {
         if let Some(domain) = self.domain_mut(id) {
             domain.events.set(port, channel);
         }
     }
 
     fn new_port(&mut self, id: DomId, binding: Binding, vcpu: u8) -> Result<u32, Errno> {
+        let port = self.free_port(id)?;
         let events = &mut self.domain_mut(id).ok_or(Errno::Srch)?.events;
-        let port = events.allocate()?;
-        events.set(port, Channel { binding, vcpu });
+        // Which queue it was in last outlives its closing, as the tail of that queue does.
+        let last = events.get(port).unwrap_or_default().last;
+        events.set(port, Channel { binding, vcpu, last, ..Channel::default() });
         Ok(port)
     }
 
-    fn vcpu_number(&self, id: DomId, vcpu: u32) -> Result<u8, Errno> {
+    /// The port that the next binding gets. One that the guest still has in a queue is not used again.
+    fn free_port(&mut self, id: DomId) -> Result<u32, Errno> {
+        let domain = self.domains.get_mut(id).ok_or(Errno::Srch)?;
+        let machine = &self.memory.machine;
+        domain.events.allocate(|fifo, port| {
+            fifo.word(port).is_some_and(|at| machine.read_u32(at) >> event::FIFO_LINKED & 1 == 1)
+        })
+    }
+
+    pub(crate) fn vcpu_number(&self, id: DomId, vcpu: u32) -> Result<u8, Errno> {
         let domain = self.domain(id).ok_or(Errno::Srch)?;
         if (vcpu as usize) < domain.vcpus.len() { Ok(vcpu as u8) } else { Err(Errno::Noent) }
     }
 
     fn alloc_unbound(&mut self, call: &Call, request: &mut event::AllocUnbound) -> Result<(), Errno> {
         let id = self.own_domain(call, request.dom)?;
-        let remote = if request.remote_dom == DOMID_SELF { id } else { request.remote_dom };
+        let remote = if request.remote_dom == DOMID_SELF { call.caller.domain } else { request.remote_dom };
         request.port = self.new_port(id, Binding::Unbound(remote), 0)?;
         Ok(())
     }
@@ -109,6 +138,7 @@ impl Hypervisor {
         if self.domain(remote).is_none() {
             return Err(Errno::Srch);
         }
+        self.free_port(local)?;
         let channel = self.port(remote, request.remote_port)?;
         if channel.binding != Binding::Unbound(local) {
             return Err(Errno::Inval);
@@ -183,17 +213,43 @@ impl Hypervisor {
             }
             Binding::Unbound(_) | Binding::Ipi => {}
         }
-        self.set_port(id, port, Channel::default());
-        self.change_bit(id, shared_info::PENDING, port, false);
+        self.clear_pending(id, port);
+        self.set_port(id, port, Channel { last: channel.last, ..Channel::default() });
         Ok(())
     }
 
-    fn reset_ports(&mut self, id: DomId) {
-        let ports: Vec<u32> = self.domain(id).map(|domain| domain.events.in_use()).unwrap_or_default();
-        for port in ports {
-            // The other end of a loopback may have gone with it, but each port in the list is still in use.
-            let _ = self.close_port(id, port);
+    /// Closes all ports of a domain and takes it back to the two-level ABI.
+    ///
+    /// # Errors
+    /// `EAGAIN` when the credit of the call does not suffice: what was closed stays so, and the next call goes on.
+    fn reset_ports(&mut self, id: DomId) -> Result<(), Errno> {
+        self.close_all(id)?;
+        self.end_fifo(id);
+        Ok(())
+    }
+
+    /// Closes all ports of a domain.
+    ///
+    /// # Errors
+    /// `EAGAIN` when the credit of the call does not suffice: what was closed stays so.
+    pub(crate) fn close_all(&mut self, id: DomId) -> Result<(), Errno> {
+        let events = &self.domain(id).ok_or(Errno::Srch)?.events;
+        // To look through the table costs as much as to fill a page or two for each bucket.
+        self.spend(events.buckets() * BUCKET_COST)?;
+        let mut from = 1;
+        let (mut closed, mut all) = (0u64, 0u64);
+        while let (Some(port), looked_at) =
+            self.domain(id).map(|domain| domain.events.next_in_use(from)).unwrap_or_default()
+        {
+            all = all.saturating_add(u64::from(looked_at));
+            let price = u64::from(closed.is_multiple_of(CLOSES_PER_PAGE));
+            let price = self.plants.price_of_close(price, all > MAX_PORTS_FIFO.into());
+            self.spend(price)?;
+            self.close_port(id, port)?;
+            closed += 1;
+            from = self.plants.search_from(port + 1, 1);
         }
+        Ok(())
     }
 
     fn send(&mut self, id: DomId, port: u32) -> Result<(), Errno> {
@@ -217,84 +273,5 @@ impl Hypervisor {
         }
         self.set_port(id, request.port, Channel { vcpu, ..channel });
         Ok(())
-    }
-
-    fn unmask(&mut self, id: DomId, port: u32) -> Result<(), Errno> {
-        let channel = self.port(id, port)?;
-        let was_masked = self.change_bit(id, shared_info::MASK, port, false);
-        if was_masked && self.bit(id, shared_info::PENDING, port) {
-            self.notify(VcpuId { domain: id, vcpu: channel.vcpu }, port);
-        }
-        Ok(())
-    }
-
-    fn shared_info(&self, id: DomId) -> Option<Mfn> {
-        Some(self.domain(id)?.shared_info)
-    }
-
-    fn word_of(&self, id: DomId, array: usize, port: u32) -> Option<Maddr> {
-        if port >= MAX_PORTS {
-            return None;
-        }
-        Some(Maddr(self.shared_info(id)?.address().0 + array as u64 + u64::from(port / 64) * 8))
-    }
-
-    fn bit(&self, id: DomId, array: usize, port: u32) -> bool {
-        self.word_of(id, array, port)
-            .is_some_and(|at| self.memory.machine.read_u64(at) >> (port % 64) & 1 == 1)
-    }
-
-    /// Changes a bit of the shared-info page and tells what it was.
-    fn change_bit(&mut self, id: DomId, array: usize, port: u32, set: bool) -> bool {
-        let Some(at) = self.word_of(id, array, port) else { return false };
-        let word = self.memory.machine.read_u64(at);
-        let bit = 1 << (port % 64);
-        let new = if set { word | bit } else { word & !bit };
-        if new != word {
-            self.memory.machine.write_u64(at, new);
-        }
-        word & bit != 0
-    }
-
-    /// An event happens on a port.
-    pub(crate) fn set_pending(&mut self, id: DomId, port: u32) {
-        let Ok(channel) = self.port(id, port) else { return };
-        if self.change_bit(id, shared_info::PENDING, port, true) {
-            return;
-        }
-        if !self.bit(id, shared_info::MASK, port) {
-            self.notify(VcpuId { domain: id, vcpu: channel.vcpu }, port);
-        }
-        self.wake_pollers(id, port);
-    }
-
-    /// Tells a vCPU that an event is pending, unless it knows.
-    fn notify(&mut self, id: VcpuId, port: u32) {
-        let Some(page) = self.shared_info(id.domain) else { return };
-        let info = shared_info::VCPU_INFO + usize::from(id.vcpu) * shared_info::VCPU_INFO_LEN;
-        let info = page.address().0 + info as u64;
-        let selector = Maddr(info + shared_info::PENDING_SEL as u64);
-        let word = self.memory.machine.read_u64(selector);
-        let bit = 1 << (port / 64);
-        if word & bit != 0 {
-            return;
-        }
-        self.memory.machine.write_u64(selector, word | bit);
-        self.memory.machine.write(Maddr(info + shared_info::UPCALL_PENDING as u64), &[1]);
-        self.wake(id);
-    }
-
-    fn wake_pollers(&mut self, id: DomId, port: u32) {
-        let Some(domain) = self.domain(id) else { return };
-        let waiting: Vec<VcpuId> = domain
-            .vcpus
-            .iter()
-            .enumerate()
-            .filter(|(_, vcpu)| vcpu.state == State::Polling && vcpu.poll.contains(&port))
-            .map(|(n, _)| VcpuId { domain: id, vcpu: n as u8 })
-            .collect();
-        for vcpu in waiting {
-            self.wake(vcpu);
-        }
     }
 }

@@ -1,24 +1,21 @@
 //! `memory_op`: reservations, the physmap, and questions about them.
 //!
-//! Reservations answer with the number of extents that were done, whatever stopped them; where to go on stands in the
-//! upper bits of the command. Nothing is preempted, so what a guest may ask for in one call is bounded.
+//! Where a reservation is to go on stands in the upper bits of the command. Nothing is preempted, so what a guest may ask for in one call is bounded.
 
 use crate::{
-    address::{Gfn, Gva, Mfn},
+    address::{Gfn, Gva},
     hypervisor::Hypervisor,
-    mem::{
-        frames::Owner,
-        guest::Call,
-        p2m::{Kind, Mapping},
-    },
+    mem::guest::Call,
 };
-use alloc::{collections::BTreeSet, vec::Vec};
-use xen_abi::{DomId, errno::Errno, memory};
+use alloc::{vec, vec::Vec};
+use xen_abi::{
+    DOMID_SELF, DomId,
+    errno::Errno,
+    memory::{self, E820_ENTRY_LEN, E820Entry},
+};
 
-/// Largest extent of an unprivileged domain (`CONFIG_DOMU_MAX_ORDER` of Xen).
-const MAX_ORDER: u32 = 9;
-/// Guests keep their buffers below this: the lower half of a 48-bit address space.
-const GUEST_END: u64 = 1 << 47;
+/// Most entries of a memory map (`E820MAX` of Xen).
+const MAX_MAP_ENTRIES: u32 = 128;
 
 impl Hypervisor {
     pub(crate) fn memory_op(&mut self, call: Call, args: [u64; 6]) -> Result<i64, Errno> {
@@ -50,11 +47,14 @@ impl Hypervisor {
                 self.unmap_page(id, Gfn(request.gpfn)).map(|_| 0)
             }
             memory::MEMORY_MAP => self.memory_map(&call, arg),
-            memory::MACHINE_MEMORY_MAP
-            | memory::SET_MEMORY_MAP
-            | memory::SET_POD_TARGET
-            | memory::GET_POD_TARGET
-            | memory::CLAIM_PAGES => Err(Errno::Perm),
+            memory::ACQUIRE_RESOURCE => self.acquire_resource(&call, arg),
+            memory::MACHINE_MEMORY_MAP => Err(Errno::Perm),
+            memory::SET_MEMORY_MAP => self.set_memory_map(&call, arg),
+            memory::SET_POD_TARGET | memory::GET_POD_TARGET => {
+                let request: memory::PodTarget = self.read_struct(&call, arg)?;
+                Err(self.domain_or_self(&call, request.domid).map_or(Errno::Srch, |_| Errno::Perm))
+            }
+            memory::CLAIM_PAGES => self.claim_pages(&call, arg),
             memory::GET_SHARING_FREED_PAGES | memory::GET_SHARING_SHARED_PAGES => Ok(0),
             _ => Err(Errno::Nosys),
         }
@@ -69,200 +69,6 @@ impl Hypervisor {
         let request: memory::Domain = self.read_struct(call, arg)?;
         let id = self.own_domain(call, request.domid)?;
         Ok(answer(self, self.domain(id).ok_or(Errno::Srch)?) as i64)
-    }
-
-    /// Extents that were done, counted from the first of the array.
-    fn reservation(&mut self, call: &Call, op: u32, arg: u64, start: u64) -> u64 {
-        let Ok(request) = self.read_struct::<memory::Reservation>(call, arg) else { return start };
-        let encodable = u64::from(u32::MAX >> memory::CMD_START_SHIFT);
-        if request.nr_extents > encodable || start >= request.nr_extents {
-            return start;
-        }
-        let Ok(id) = self.own_domain(call, request.domid) else { return start };
-        if request.extent_order > MAX_ORDER || request.mem_flags & memory::MEMF_POPULATE_ON_DEMAND != 0 {
-            return start;
-        }
-        for n in start..request.nr_extents {
-            if self.credit == 0 {
-                return n;
-            }
-            self.credit = self.credit.saturating_sub(1 << request.extent_order);
-            let done = match op {
-                memory::POPULATE_PHYSMAP => self.populate(call, id, &request, n),
-                memory::DECREASE_RESERVATION => self.decrease(call, id, &request, n),
-                _ => self.own_pages(id, request.extent_order).map(drop),
-            };
-            if done.is_err() {
-                return n;
-            }
-        }
-        request.nr_extents
-    }
-
-    /// Allocates an extent for a domain, within its limit.
-    fn own_pages(&mut self, id: DomId, order: u32) -> Result<Mfn, Errno> {
-        let count = 1 << order;
-        let domain = self.domain(id).ok_or(Errno::Srch)?;
-        if domain.pages + count > domain.max_pages {
-            return Err(Errno::Nomem);
-        }
-        let mfn = self.memory.allocate_row(Owner::Domain(id), count, count).ok_or(Errno::Nomem)?;
-        if let Some(domain) = self.domain_mut(id) {
-            domain.pages += count;
-        }
-        Ok(mfn)
-    }
-
-    fn populate(
-        &mut self,
-        call: &Call,
-        id: DomId,
-        request: &memory::Reservation,
-        n: u64,
-    ) -> Result<(), Errno> {
-        let gfn = self.read_word(call, request.extent_start, n)?;
-        let mfn = self.own_pages(id, request.extent_order)?;
-        for page in 0..1 << request.extent_order {
-            let placed = gfn
-                .checked_add(page)
-                .ok_or(Errno::Inval)
-                .and_then(|gfn| self.add_page(id, Gfn(gfn), Mapping::ram(Mfn(mfn.0 + page))));
-            if let Err(error) = placed {
-                // What has no place yet goes back; what was placed stays.
-                for rest in page..1 << request.extent_order {
-                    self.give_back(id, Mfn(mfn.0 + rest));
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn decrease(
-        &mut self,
-        call: &Call,
-        id: DomId,
-        request: &memory::Reservation,
-        n: u64,
-    ) -> Result<(), Errno> {
-        let gfn = self.read_word(call, request.extent_start, n)?;
-        for page in 0..1 << request.extent_order {
-            self.remove_page(id, Gfn(gfn.checked_add(page).ok_or(Errno::Inval)?))?;
-        }
-        Ok(())
-    }
-
-    fn exchange(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
-        let mut request: memory::Exchange = self.read_struct(call, arg)?;
-        let (from, to) = (request.input, request.output);
-        if from.extent_order > MAX_ORDER || to.extent_order > MAX_ORDER {
-            return Err(Errno::Perm);
-        }
-        if request.nr_exchanged > from.nr_extents
-            || from.domid != to.domid
-            || u64::MAX >> from.extent_order < from.nr_extents
-            || u64::MAX >> to.extent_order < to.nr_extents
-            || from.nr_extents << from.extent_order != to.nr_extents << to.extent_order
-        {
-            return Err(Errno::Inval);
-        }
-        let id = self.own_domain(call, from.domid)?;
-        let end = |array: u64, count: u64| count.checked_mul(8).and_then(|len| array.checked_add(len));
-        let whole = [end(from.extent_start, from.nr_extents), end(to.extent_start, to.nr_extents)];
-        let whole = whole.into_iter().all(|end| end.is_some_and(|end| end <= GUEST_END));
-        let starts = [from.extent_start, to.extent_start];
-        let there = self.plants.exchange_in_range(whole, starts, request.nr_exchanged, GUEST_END);
-        if !there {
-            return Err(Errno::Fault);
-        }
-        let chunk = from.extent_order.max(to.extent_order);
-        let (inputs, outputs) = (1 << (chunk - from.extent_order), 1 << (chunk - to.extent_order));
-        let first = request.nr_exchanged / inputs;
-        let chunks = from.nr_extents / inputs;
-        let mut result = Ok(0);
-        let mut done = first;
-        for n in first..chunks {
-            let Some(left) = self.credit.checked_sub(1 << chunk) else {
-                result = Err(Errno::Again);
-                break;
-            };
-            self.credit = left;
-            if let Err(error) = self.exchange_chunk(call, id, &request, n, inputs, outputs) {
-                result = Err(error);
-                break;
-            }
-            done = n + 1;
-        }
-        request.nr_exchanged = done.wrapping_mul(inputs);
-        self.write_struct(call, arg.wrapping_add(64), &request.nr_exchanged)?;
-        result
-    }
-
-    /// Exchanges `inputs` extents for `outputs` extents of the same size together.
-    fn exchange_chunk(
-        &mut self,
-        call: &Call,
-        id: DomId,
-        request: &memory::Exchange,
-        n: u64,
-        inputs: u64,
-        outputs: u64,
-    ) -> Result<(), Errno> {
-        let (from, to) = (request.input, request.output);
-        let mut given = BTreeSet::new();
-        for extent in n * inputs..(n + 1) * inputs {
-            let gfn = self.read_word(call, from.extent_start, extent)?;
-            for page in 0..1 << from.extent_order {
-                let gfn = Gfn(gfn.checked_add(page).ok_or(Errno::Inval)?);
-                let mapping = self.lookup(id, gfn).ok_or(Errno::Inval)?;
-                if mapping.kind != Kind::Ram || !given.insert(gfn) {
-                    return Err(Errno::Inval);
-                }
-            }
-        }
-        let mut places = Vec::new();
-        for extent in n * outputs..(n + 1) * outputs {
-            let at = to.extent_start.wrapping_add(extent.wrapping_mul(8));
-            // Where the array leaves the guest's half, only the unchecked write below can tell.
-            places.push(if at < GUEST_END { self.read_struct(call, at)? } else { GUEST_END });
-        }
-        let size = 1 << to.extent_order;
-        let mut taken = Vec::new();
-        for _ in 0..outputs {
-            match self.memory.allocate_row(Owner::Domain(id), size, size) {
-                Some(mfn) => taken.push(mfn),
-                None => {
-                    for mfn in taken.iter().flat_map(|mfn| mfn.0..mfn.0 + size) {
-                        self.memory.put(Mfn(mfn));
-                    }
-                    return Err(Errno::Nomem);
-                }
-            }
-        }
-        if let Some(domain) = self.domain_mut(id) {
-            domain.pages += given.len() as u64;
-        }
-        for gfn in given {
-            self.remove_page(id, gfn)?;
-        }
-        let mut result = Ok(());
-        for (index, (&place, &mfn)) in places.iter().zip(&taken).enumerate() {
-            for page in 0..size {
-                let placed = place
-                    .checked_add(page)
-                    .ok_or(Errno::Inval)
-                    .and_then(|gfn| self.add_page(id, Gfn(gfn), Mapping::ram(Mfn(mfn.0 + page))));
-                result = result.and(placed);
-            }
-            let extent = n * outputs + index as u64;
-            let at = to.extent_start.wrapping_add(extent.wrapping_mul(8));
-            if at < GUEST_END {
-                result = result.and(self.write_struct(call, at, &place));
-            } else {
-                self.memory.machine.wild_write(at, place);
-            }
-        }
-        result
     }
 
     fn add_to_physmap(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
@@ -320,10 +126,44 @@ impl Hypervisor {
         Ok(0)
     }
 
+    /// The domain that `id` means, whoever asks.
+    fn domain_or_self(&self, call: &Call, id: DomId) -> Option<DomId> {
+        let id = if id == DOMID_SELF { call.caller.domain } else { id };
+        self.domain(id).map(|domain| domain.id)
+    }
+
+    /// Claims are staked by those who build domains: others learn only what is wrong with theirs.
+    fn claim_pages(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
+        let request: memory::Reservation = self.read_struct(call, arg)?;
+        let odd = request.extent_start != 0 || request.extent_order != 0 || request.mem_flags != 0;
+        // The caller has to be named by its number.
+        if odd || self.domain(request.domid).is_none() {
+            return Err(Errno::Inval);
+        }
+        Err(Errno::Perm)
+    }
+
+    /// Replaces what [`Self::memory_map`] answers: a domain may do so to itself.
+    fn set_memory_map(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
+        let request: memory::ForeignMemoryMap = self.read_struct(call, arg)?;
+        if request.map.nr_entries > MAX_MAP_ENTRIES {
+            return Err(Errno::Inval);
+        }
+        let id = self.own_domain(call, request.domid)?;
+        let mut bytes = vec![0; request.map.nr_entries as usize * E820_ENTRY_LEN];
+        self.read_guest(call, Gva(request.map.buffer), &mut bytes)?;
+        let entries = bytes.as_chunks::<E820_ENTRY_LEN>().0.iter().map(E820Entry::from_bytes).collect();
+        self.domain_mut(id).ok_or(Errno::Srch)?.memory_map = entries;
+        Ok(0)
+    }
+
     fn memory_map(&mut self, call: &Call, arg: u64) -> Result<i64, Errno> {
         let mut request: memory::MemoryMap = self.read_struct(call, arg)?;
         let domain = self.domain(call.caller.domain).ok_or(Errno::Srch)?;
         let map = domain.memory_map.clone();
+        if map.is_empty() {
+            return Err(Errno::Nosys);
+        }
         if (request.nr_entries as usize) < map.len() {
             return Err(Errno::Inval);
         }

@@ -3,9 +3,21 @@
 use crate::{
     address::{Gfn, Mfn},
     hypervisor::Hypervisor,
-    mem::p2m::{Kind, Mapping},
+    mem::{
+        Memory,
+        frames::Owner,
+        p2m::{Kind, Mapping},
+    },
 };
 use xen_abi::{DomId, errno::Errno, memory};
+
+/// What was mapped at a frame no longer is: it gives its reference back, and its place if that was it.
+fn displace(memory: &mut Memory, old: Mapping, gfn: Gfn) {
+    if !matches!(old.kind, Kind::Grant | Kind::Resource) && memory.frames.gfn(old.mfn) == Some(gfn) {
+        memory.set_gfn(old.mfn, None);
+    }
+    memory.put(old.mfn);
+}
 
 impl Hypervisor {
     /// What is mapped at a frame.
@@ -13,24 +25,29 @@ impl Hypervisor {
         self.domain(id)?.p2m.lookup(&self.memory, gfn)
     }
 
-    /// Static regions stay where the configuration put them.
-    fn assert_not_static(&self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
+    /// Static regions stay where the configuration put them, and grants are unmapped by their handles only.
+    pub(crate) fn assert_not_static(&self, id: DomId, gfn: Gfn) -> Result<(), Errno> {
         match self.lookup(id, gfn) {
-            Some(mapping) if mapping.kind == Kind::Region => Err(Errno::Inval),
+            Some(mapping) if matches!(mapping.kind, Kind::Region | Kind::Grant) => Err(Errno::Inval),
             _ => Ok(()),
         }
     }
 
     /// Maps a frame. Memory that was mapped there stays with the domain, without a place.
     pub(crate) fn add_page(&mut self, id: DomId, gfn: Gfn, mapping: Mapping) -> Result<(), Errno> {
+        self.add_borrowed(id, gfn, mapping)?;
+        self.memory.set_gfn(mapping.mfn, Some(gfn));
+        Ok(())
+    }
+
+    /// As [`Self::add_page`], for a frame that has its place elsewhere.
+    pub(crate) fn add_borrowed(&mut self, id: DomId, gfn: Gfn, mapping: Mapping) -> Result<(), Errno> {
         self.assert_not_static(id, gfn)?;
         let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
         let old = p2m.set(memory, gfn, mapping)?;
         if let Some(old) = old {
-            memory.set_gfn(old.mfn, None);
-            memory.put(old.mfn);
+            displace(memory, old, gfn);
         }
-        memory.set_gfn(mapping.mfn, Some(gfn));
         Ok(())
     }
 
@@ -39,9 +56,13 @@ impl Hypervisor {
         self.assert_not_static(id, gfn)?;
         let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
         let old = p2m.clear(memory, gfn).ok_or(Errno::Noent)?;
-        memory.set_gfn(old.mfn, None);
-        memory.put(old.mfn);
+        displace(memory, old, gfn);
         Ok(old)
+    }
+
+    /// Something was mapped at a frame once, and nothing is now.
+    pub(crate) fn was_removed(&self, id: DomId, gfn: Gfn) -> bool {
+        self.domain(id).is_some_and(|domain| domain.p2m.was_removed(&self.memory, gfn))
     }
 
     /// Unmaps a frame of the domain's memory and takes the memory away from it.
@@ -54,11 +75,22 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Takes a frame of memory away from a domain that has it mapped nowhere.
+    /// Takes a frame of memory away from a domain that has it mapped nowhere. It counts as the domain's as long as
+    /// somebody else has a reference to it.
     pub(crate) fn give_back(&mut self, id: DomId, mfn: Mfn) {
         self.memory.put(mfn);
-        if let Some(domain) = self.domain_mut(id) {
+        if self.memory.frames.owner(mfn) == Owner::Free
+            && let Some(domain) = self.domain_mut(id)
+        {
             domain.pages = domain.pages.saturating_sub(1);
+        }
+    }
+
+    /// Gives a reference to somebody's frame back.
+    pub(crate) fn put_page(&mut self, mfn: Mfn) {
+        match self.memory.frames.owner(mfn) {
+            Owner::Domain(id) => self.give_back(id, mfn),
+            _ => self.memory.put(mfn),
         }
     }
 
@@ -68,6 +100,10 @@ impl Hypervisor {
             memory::MAPSPACE_SHARED_INFO if idx == 0 => {
                 let mfn = self.domain(id).ok_or(Errno::Srch)?.shared_info;
                 Mapping { mfn, kind: Kind::SharedInfo, writable: true }
+            }
+            memory::MAPSPACE_GRANT_TABLE => {
+                let mfn = self.grant_table_frame(id, idx)?;
+                Mapping { mfn, kind: Kind::GrantTable, writable: true }
             }
             memory::MAPSPACE_GMFN | memory::MAPSPACE_GMFN_RANGE => match self.lookup(id, Gfn(idx)) {
                 Some(mapping) if mapping.kind == Kind::Ram => mapping,

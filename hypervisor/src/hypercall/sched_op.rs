@@ -3,16 +3,15 @@
 //! Time is virtual: a poll with a timeout does not block but lets the time pass at once.
 
 use crate::{
-    address::Maddr,
     domain::WATCHDOGS,
     domains::MAX_DOMAINS,
     event::{self, Binding},
-    hypervisor::{Disposition, Hypervisor},
+    hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
-    schedule::State,
+    vcpu::{State, Vcpu},
 };
 use alloc::vec::Vec;
-use xen_abi::{DOMID_SELF, DomId, errno::Errno, sched, shared_info};
+use xen_abi::{DOMID_SELF, DomId, errno::Errno, sched};
 
 /// Longest stretch of time that passes at once, in nanoseconds: timers are looked at in between.
 const STRETCH: u64 = 1 << 58;
@@ -24,7 +23,7 @@ impl Hypervisor {
         let arg = args[1];
         let done = Disposition::Return(0);
         match args[0] as u32 {
-            sched::YIELD => Ok(done),
+            sched::YIELD => Ok(self.give_up(call.caller)),
             sched::BLOCK => Ok(self.block(call.caller)),
             sched::SHUTDOWN => {
                 let request: sched::Shutdown = self.read_struct(&call, arg)?;
@@ -77,25 +76,25 @@ impl Hypervisor {
             }
             ports.push(port);
         }
-        if request.timeout != 0 {
-            self.pass_time(request.timeout);
-            return Ok(Disposition::Return(0));
-        }
         if let Some(vcpu) = self.vcpu_mut(call.caller) {
             vcpu.state = State::Polling;
             vcpu.poll = ports;
         }
+        if request.timeout != 0 {
+            self.poll_until(call.caller, request.timeout);
+            return Ok(Disposition::Return(0));
+        }
+        self.note_runstate(call.caller);
         Ok(Disposition::Reschedule)
     }
 
     /// Checks a port of a poll and looks whether an event is pending on it.
     fn is_polled_pending(&mut self, call: &Call, port: u32) -> Result<bool, Errno> {
-        if port >= event::MAX_PORTS {
+        let events = &self.domain(call.caller.domain).ok_or(Errno::Srch)?.events;
+        if port >= events.max_ports() {
             return Err(Errno::Inval);
         }
-        let domain = self.domain(call.caller.domain).ok_or(Errno::Srch)?;
-        let (there, page) = (domain.events.has_bucket(port), domain.shared_info);
-        let channel = domain.events.get(port);
+        let (there, channel) = (events.has_bucket(port), events.get(port));
         if !self.plants.port_exists(there) {
             return Err(Errno::Inval);
         }
@@ -106,8 +105,23 @@ impl Hypervisor {
         if channel.binding == Binding::Closed {
             return Err(Errno::Inval);
         }
-        let word = page.address().0 + shared_info::PENDING as u64 + u64::from(port / 64) * 8;
-        Ok(self.memory.machine.read_u64(Maddr(word)) >> (port % 64) & 1 == 1)
+        Ok(self.is_pending(call.caller.domain, port))
+    }
+
+    /// Lets the time pass until `deadline`, or until the caller's own timer ends its poll.
+    fn poll_until(&mut self, caller: VcpuId, deadline: u64) {
+        let own = self.vcpu(caller).and_then(|vcpu| vcpu.timers.singleshot);
+        for until in own.filter(|own| *own < deadline).into_iter().chain([deadline]) {
+            self.pass_time(until);
+            self.run_timers();
+            if !self.vcpu(caller).is_some_and(Vcpu::is_waiting) {
+                break;
+            }
+        }
+        self.wake(caller);
+        if let Some(vcpu) = self.vcpu_mut(caller) {
+            vcpu.resume = None;
+        }
     }
 
     /// Lets the time pass until `deadline`.

@@ -1,6 +1,6 @@
 //! `xen_version`: what hypervisor this is. Text buffers are written whole, zeros included.
 
-use crate::{address::Gva, arch, hypervisor::Hypervisor, mem::guest::Call};
+use crate::{address::Gva, arch, hypervisor::Hypervisor, mem::guest::Call, oracle::output::Output};
 use coverage_hypercall::coverage::Instrumentation;
 use xen_abi::{PAGE_SIZE, errno::Errno, version};
 
@@ -24,7 +24,7 @@ impl Hypervisor {
         match args[0] as u32 {
             version::VERSION => Ok(i64::from(arch::VERSION)),
             version::EXTRAVERSION => {
-                self.text(&call, buffer, &padded::<{ version::EXTRAVERSION_LEN }>(".0-hyperfuzz"))
+                self.text::<{ version::EXTRAVERSION_LEN }>(&call, buffer, ".0-hyperfuzz")
             }
             version::COMPILE_INFO => {
                 let info = version::CompileInfo {
@@ -36,10 +36,10 @@ impl Hypervisor {
                 self.write_struct(&call, buffer, &info).map(|()| 0)
             }
             version::CAPABILITIES => {
-                self.text(&call, buffer, &padded::<{ version::CAPABILITIES_LEN }>("hvm-3.0-x86_64 "))
+                self.text::<{ version::CAPABILITIES_LEN }>(&call, buffer, "hvm-3.0-x86_64 ")
             }
             version::CHANGESET => {
-                self.text(&call, buffer, &padded::<{ version::CHANGESET_LEN }>(env!("CARGO_PKG_VERSION")))
+                self.text::<{ version::CHANGESET_LEN }>(&call, buffer, env!("CARGO_PKG_VERSION"))
             }
             version::PLATFORM_PARAMETERS => self.write_struct(&call, buffer, &0u64).map(|()| 0),
             version::GET_FEATURES => self.get_features(&call, buffer),
@@ -48,19 +48,24 @@ impl Hypervisor {
             version::GUEST_HANDLE => {
                 let mut handle = [0; version::HANDLE_LEN];
                 handle[..2].copy_from_slice(&call.caller.domain.to_le_bytes());
-                self.text(&call, buffer, &handle)
+                self.write_guest(&call, Gva(buffer), &handle).map(|()| 0)
             }
             // Which bugs are planted stands on the boot line: guests do not see it.
-            version::COMMANDLINE => {
-                self.text(&call, buffer, &padded::<{ version::COMMANDLINE_LEN }>("<denied>"))
-            }
+            version::COMMANDLINE => self.text::<{ version::COMMANDLINE_LEN }>(&call, buffer, "<denied>"),
             version::BUILD_ID => self.read_build_id(&call, buffer),
             _ => Err(Errno::Nosys),
         }
     }
 
-    fn text(&mut self, call: &Call, buffer: u64, text: &[u8]) -> Result<i64, Errno> {
-        self.write_guest(call, Gva(buffer), text)?;
+    /// Writes text to a buffer of `N` bytes, with zeros behind it.
+    fn text<const N: usize>(&mut self, call: &Call, buffer: u64, text: &str) -> Result<i64, Errno> {
+        let mut output = Output::<N>::new(&self.memory);
+        let used = text.len().min(N - 1);
+        let end = self.plants.initialised(N, used, buffer);
+        let bytes = output.bytes_mut();
+        bytes[..used].copy_from_slice(&text.as_bytes()[..used]);
+        bytes[used..end].fill(0);
+        self.write_guest(call, Gva(buffer), output.bytes())?;
         Ok(0)
     }
 

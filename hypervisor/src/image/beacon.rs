@@ -3,8 +3,8 @@
 
 use core::arch::asm;
 
-use coverage_hypercall::harness::{BEACON_MAGIC, BEACON_VERSION, Beacon, Marker, Region};
-use x86_64::PhysAddr;
+use coverage_hypercall::harness::{BEACON_MAGIC, BEACON_VERSION, Beacon, Marker, Region, standalone};
+use x86_64::{PhysAddr, instructions::port::PortWriteOnly};
 
 use super::{console, crash, global::Global, layout};
 
@@ -86,22 +86,24 @@ pub(crate) fn done() {
     marker!(Marker::Done, 0u64);
 }
 
-/// Tells the host that nothing can run any more.
+/// Tells the host that nothing can run any more, and why the first domain ended, if it did.
 #[inline(never)]
-pub(crate) fn idle() -> ! {
+pub(crate) fn idle(ending: Option<u32>) -> ! {
     marker!(Marker::Idle, 0u64);
-    halt()
+    halt(ending.map_or(standalone::EXIT_BLOCKED, |reason| standalone::EXIT_SHUTDOWN | (reason & 0xf) as u8))
 }
 
 /// Tells the host that the crash record is complete.
 #[inline(never)]
 pub(crate) fn crashed() -> ! {
     marker!(Marker::Crash, 0u64);
-    halt()
+    halt(standalone::EXIT_CRASH)
 }
 
-/// What is left to do where no host resets the machine.
-fn halt() -> ! {
+/// What is left to do where no host resets the machine: end it, if it has a port for that.
+fn halt(status: u8) -> ! {
+    // SAFETY: a write to this port has no effect on memory, whether or not a device is there.
+    unsafe { PortWriteOnly::<u8>::new(standalone::EXIT_PORT).write(status) };
     loop {
         x86_64::instructions::hlt();
     }

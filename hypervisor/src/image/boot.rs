@@ -146,7 +146,9 @@ impl BootInfo {
         };
 
         let image = layout::image();
-        let heap = image.end..image.end + heap::LEN;
+        let ram =
+            info.memmap().iter().filter(is_ram).map(pages).map(|range| range.end.saturating_sub(range.start));
+        let heap = image.end..image.end + heap::len(ram.sum());
         let fits = info
             .memmap()
             .iter()

@@ -6,7 +6,7 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use coverage_hypercall::harness::{ConsoleHeader, Region};
+use coverage_hypercall::harness::{ConsoleHeader, Region, standalone};
 use x86_64::instructions::port::PortWriteOnly;
 
 use super::{global::Global, layout};
@@ -59,6 +59,15 @@ pub(crate) fn write(bytes: &[u8]) {
             // SAFETY: a write to this port has no effect on memory, whether or not a device is there.
             unsafe { port.write(byte) };
         }
+    }
+}
+
+/// Passes on what a guest writes, where the machine runs it for its own sake.
+pub(crate) fn write_guest(bytes: &[u8]) {
+    let mut port = PortWriteOnly::<u8>::new(standalone::CONSOLE_PORT);
+    for &byte in bytes {
+        // SAFETY: a write to this port has no effect on memory, whether or not a device is there.
+        unsafe { port.write(byte) };
     }
 }
 

@@ -11,7 +11,7 @@ use hypervisor::{
 };
 use x86_64::{PhysAddr, registers::control::Cr3};
 
-use super::{console, crash, layout};
+use super::{console, crash, heap, layout};
 
 /// Bytes of the upper half of a root table.
 const UPPER_HALF: usize = 2048;
@@ -63,6 +63,10 @@ impl Machine for RealMachine {
         console::write(text);
     }
 
+    fn guest_console(&mut self, text: &[u8]) {
+        console::write_guest(text);
+    }
+
     fn region_frame(&self, what: Mapped, page: u32) -> Option<Mfn> {
         match what {
             Mapped::Counters => frame(coverage_rt::counters(), page),
@@ -76,7 +80,11 @@ impl Machine for RealMachine {
         }
     }
 
-    fn report(&mut self, kind: CrashKind, message: &str) -> ! {
+    fn heap_damage(&self, thorough: bool) -> Option<&'static str> {
+        heap::damage(thorough)
+    }
+
+    fn report(&self, kind: CrashKind, message: &str) -> ! {
         crash::report(kind, &message)
     }
 }

@@ -45,7 +45,8 @@ fn main(start_info: u32) -> ! {
         test.run();
     }
     let options = Options::parse(&line).unwrap_or_else(|what| panic!("{what}"));
-    let (mode, verbose) = (options.mode, options.verbose);
+    let (mode, verbose, standalone) = (options.mode, options.verbose, options.standalone);
+    heap::check(options.oracles);
     let instrumentation = SanitizerCoverage::new(beacon::build_id());
     let mut hypervisor = Hypervisor::new(
         Box::new(RealMachine::new(options.mode)),
@@ -56,7 +57,7 @@ fn main(start_info: u32) -> ! {
     if let Err(what) = hypervisor.build(boot.bundle) {
         panic!("building the domains: {what}");
     }
-    let beacon = publish(&hypervisor);
+    let beacon = if standalone { x86_64::PhysAddr::zero() } else { publish(&hypervisor) };
     match mode {
         Mode::Hvm => svm::Runner::new(hypervisor, beacon, verbose).run(),
         Mode::Pv => pv::Runner::new(hypervisor, beacon, verbose).run(),

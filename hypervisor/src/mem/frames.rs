@@ -15,6 +15,23 @@ const WORD: usize = 64;
 /// Frames of the largest extent that is allocated aligned to its size.
 const MAX_EXTENT: u64 = 512;
 
+/// Nodes that memory is divided into.
+pub(crate) const NODES: usize = 2;
+
+/// Where an extent has to lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// On this node, as long as there is room.
+    pub node: Option<usize>,
+    /// Below this frame.
+    pub below: Option<Mfn>,
+}
+
+impl Place {
+    /// Wherever there is room.
+    pub(crate) const ANYWHERE: Self = Self { node: None, below: None };
+}
+
 /// To whom a frame belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -28,6 +45,8 @@ pub(crate) enum Owner {
     Domain(DomId),
     /// A static shared region.
     Region,
+    /// The grant table of a domain.
+    GrantTable(DomId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +54,14 @@ struct Frame {
     owner: Owner,
     references: u32,
     gfn: Option<Gfn>,
+    /// It was filled with [`POISON`] when it was freed, and nobody may have written to it since.
+    poisoned: bool,
+}
+
+impl Frame {
+    const fn new(owner: Owner, references: u32) -> Self {
+        Self { owner, references, gfn: None, poisoned: false }
+    }
 }
 
 /// The frame table.
@@ -45,6 +72,10 @@ pub(crate) struct Frames {
     free: u64,
     /// A bit for each frame, set where it is free: the search looks at 64 frames at a time.
     free_map: Vec<u64>,
+    /// Frames of each node, as indices.
+    nodes: [Range<usize>; NODES],
+    /// No frame of the words before this one is free.
+    lowest: usize,
 }
 
 impl Frames {
@@ -53,8 +84,7 @@ impl Frames {
         // Extents are aligned in the machine: where the table begins must not move them.
         let base = ram.iter().map(|range| range.start.0).min().unwrap_or(0) & !(MAX_EXTENT - 1);
         let end = ram.iter().map(|range| range.end.0).max().unwrap_or(0).max(base);
-        let mut table =
-            vec![Frame { owner: Owner::Reserved, references: 0, gfn: None }; (end - base) as usize];
+        let mut table = vec![Frame::new(Owner::Reserved, 0); (end - base) as usize];
         let mut free = 0;
         let mut free_map = vec![0; table.len().div_ceil(WORD)];
         for range in ram {
@@ -65,7 +95,9 @@ impl Frames {
                 free += 1;
             }
         }
-        Self { base, table, free, free_map }
+        let middle = table.len().next_multiple_of(2 * MAX_EXTENT as usize) / 2;
+        let nodes = [0..middle.min(table.len()), middle.min(table.len())..table.len()];
+        Self { base, table, free, free_map, nodes, lowest: 0 }
     }
 
     fn index(&self, mfn: Mfn) -> Option<usize> {
@@ -88,6 +120,16 @@ impl Frames {
         self.index(mfn).map_or(0, |i| self.table[i].references)
     }
 
+    /// Number of free frames.
+    pub(crate) const fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// All frames and their owners.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Mfn, Owner)> {
+        self.table.iter().enumerate().map(|(index, frame)| (Mfn(self.base + index as u64), frame.owner))
+    }
+
     /// Highest frame that the table knows.
     pub(crate) fn highest(&self) -> Mfn {
         Mfn((self.base + self.table.len() as u64).saturating_sub(1))
@@ -96,7 +138,7 @@ impl Frames {
     /// First of `count` free frames in a row, aligned to `align` frames.
     fn find(&self, count: usize, align: u64) -> Option<usize> {
         if align == count as u64 && count.is_power_of_two() {
-            return self.find_extent(count);
+            return self.find_extent(count, 0..self.table.len());
         }
         let free = |start: usize| self.table[start..start + count].iter().all(|f| f.owner == Owner::Free);
         let starts = 0..(self.table.len() + 1).saturating_sub(count);
@@ -105,17 +147,21 @@ impl Frames {
 
     /// First free extent of `count` frames, a power of two, aligned to its size. The work does not depend on how the free frames
     /// are strewn: guests decide that.
-    fn find_extent(&self, count: usize) -> Option<usize> {
+    fn find_extent(&self, count: usize, within: Range<usize>) -> Option<usize> {
+        // Extents start from `within.start` on, and before this.
+        let end = (within.end + 1).saturating_sub(count);
         if count > WORD {
-            let whole = self.free_map.chunks_exact(count / WORD);
-            return whole
-                .into_iter()
-                .position(|words| words.iter().all(|w| *w == u64::MAX))
+            let (first, last) = (within.start.div_ceil(count), end.div_ceil(count));
+            return (first..last)
+                .find(|n| {
+                    let words = self.free_map.get(n * count / WORD..(n + 1) * count / WORD);
+                    words.is_some_and(|words| words.iter().all(|word| *word == u64::MAX))
+                })
                 .map(|n| n * count);
         }
         // One bit for each place where an extent may start.
         let places = u64::MAX / (u64::MAX >> (WORD - count));
-        self.free_map.iter().enumerate().find_map(|(index, word)| {
+        self.free_map.iter().enumerate().skip(self.lowest).find_map(|(index, word)| {
             let mut starts = *word;
             let mut len = 1;
             while len < count {
@@ -123,6 +169,9 @@ impl Frames {
                 len *= 2;
             }
             starts &= places;
+            starts &= u64::MAX.checked_shl(within.start.saturating_sub(index * WORD) as u32).unwrap_or(0);
+            let beyond = end.saturating_sub(index * WORD) as u32;
+            starts &= !u64::MAX.checked_shl(beyond).unwrap_or(0);
             (starts != 0).then(|| index * WORD + starts.trailing_zeros() as usize)
         })
     }
@@ -131,23 +180,57 @@ impl Frames {
 impl Memory {
     /// Allocates `count` frames in a row, aligned to `align` frames, zeroed, with one reference each.
     pub(crate) fn allocate_row(&mut self, owner: Owner, count: u64, align: u64) -> Option<Mfn> {
-        let frames = &mut self.frames;
-        if count == 0 || count > frames.free {
+        if count == 0 || count > self.frames.free {
             return None;
         }
-        let start = frames.find(count as usize, align)?;
-        for frame in &mut frames.table[start..start + count as usize] {
-            *frame = Frame { owner, references: 1, gfn: None };
+        let start = self.frames.find(count as usize, align)?;
+        if count == 1 && align == 1 {
+            // It was the first free one.
+            self.frames.lowest = start / WORD;
         }
+        Some(self.take(owner, start, count))
+    }
+
+    /// Allocates an extent of `count` frames, a power of two, in that place, as [`Self::allocate_row`] does.
+    pub(crate) fn allocate_extent(&mut self, owner: Owner, count: u64, place: Place) -> Option<Mfn> {
+        if count == 0 || count > self.frames.free {
+            return None;
+        }
+        let frames = &self.frames;
+        let end = place.below.map_or(frames.table.len(), |below| {
+            (below.0.saturating_sub(frames.base) as usize).min(frames.table.len())
+        });
+        let preferred = place.node.map(|node| {
+            let node = frames.nodes[node].clone();
+            node.start..node.end.min(end)
+        });
+        let start = preferred
+            .and_then(|node| frames.find_extent(count as usize, node))
+            .or_else(|| frames.find_extent(count as usize, 0..end))?;
+        Some(self.take(owner, start, count))
+    }
+
+    /// Gives free frames to an owner.
+    fn take(&mut self, owner: Owner, start: usize, count: u64) -> Mfn {
+        let frames = &mut self.frames;
+        let first = frames.base + start as u64;
         for index in start..start + count as usize {
+            let frame = &mut frames.table[index];
+            if frame.poisoned
+                && self.watch.is_on()
+                && !self.machine.is_filled(Mfn(frames.base + index as u64), POISON)
+            {
+                self.machine.report(CrashKind::FreedFrame, "a frame was written to while it was free");
+            }
+            *frame = Frame::new(owner, 1);
             frames.free_map[index / WORD] &= !(1 << (index % WORD));
         }
         frames.free -= count;
-        let first = frames.base + start as u64;
+        self.work(count);
         for mfn in first..first + count {
             self.machine.fill_page(Mfn(mfn), 0);
         }
-        Some(Mfn(first))
+        Mfn(first)
     }
 
     /// Allocates one zeroed frame.
@@ -176,10 +259,12 @@ impl Memory {
         };
         frame.references = left;
         if left == 0 {
-            *frame = Frame { owner: Owner::Free, references: 0, gfn: None };
+            *frame = Frame { poisoned: true, ..Frame::new(Owner::Free, 0) };
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
+            self.frames.lowest = self.frames.lowest.min(index / WORD);
             self.machine.fill_page(mfn, POISON);
+            self.work(1);
         }
     }
 
@@ -187,7 +272,7 @@ impl Memory {
     pub(crate) fn set_gfn(&mut self, mfn: Mfn, gfn: Option<Gfn>) {
         let Some(index) = self.frames.index(mfn) else { return };
         let frame = &mut self.frames.table[index];
-        if let Owner::Domain(domain) = frame.owner {
+        if let Owner::Domain(domain) | Owner::GrantTable(domain) = frame.owner {
             self.touched.extend(frame.gfn.map(|old| (domain, old)));
             self.touched.extend(gfn.map(|new| (domain, new)));
         }
@@ -203,7 +288,7 @@ mod tests {
     proptest! {
         /// The search by words finds what the search frame by frame finds.
         #[test]
-        fn extents_are_found_wherever_they_are(free in prop::collection::vec(any::<bool>(), 1..2000), order in 0u32..10) {
+        fn extents_are_found_wherever_they_are(free in prop::collection::vec(any::<bool>(), 1..2000), order in 0u32..10, part: (usize, usize)) {
             let mut frames = Frames::new(&[Mfn(512)..Mfn(512 + free.len() as u64)]);
             for (index, free) in free.iter().enumerate() {
                 if !free {
@@ -216,6 +301,12 @@ mod tests {
                 free.get(*start..start + count).is_some_and(|row| row.iter().all(|free| *free))
             });
             prop_assert_eq!(frames.find(count, count as u64), found);
+            let (start, end) = (part.0 % free.len(), part.1 % (free.len() + 1));
+            let found = (0..free.len()).step_by(count).find(|first| {
+                let row = free.get(*first..first + count);
+                *first >= start && first + count <= end && row.is_some_and(|row| row.iter().all(|free| *free))
+            });
+            prop_assert_eq!(frames.find_extent(count, start..end.max(start)), found);
         }
     }
 }

@@ -36,7 +36,7 @@ const fn is_canonical(at: u64) -> bool {
 }
 
 fn mapping(memory: &Memory, p2m: &P2m, gfn: Gfn) -> Result<Mapping, Errno> {
-    p2m.lookup(memory, gfn).ok_or(Errno::Fault)
+    p2m.peek(memory, gfn).ok_or(Errno::Fault)
 }
 
 /// Walks the guest's four-level tables (AMD manual volume 2, section 5.3). Accessed and dirty bits stay as they are.
@@ -70,6 +70,7 @@ fn walk(memory: &Memory, p2m: &P2m, call: &Call, at: Gva, write: bool) -> Result
 }
 
 fn translate(memory: &Memory, p2m: &P2m, call: &Call, at: Gva, write: bool) -> Result<Maddr, Errno> {
+    memory.work(1);
     let gpa = match call.context.paging {
         PagingMode::Other => return Err(Errno::Fault),
         PagingMode::Flat if at.0 > u64::from(u32::MAX) => return Err(Errno::Fault),
@@ -81,8 +82,11 @@ fn translate(memory: &Memory, p2m: &P2m, call: &Call, at: Gva, write: bool) -> R
         PagingMode::Long => walk(memory, p2m, call, at, write)?,
     };
     let mapping = mapping(memory, p2m, gpa.frame())?;
-    if write && !mapping.writable {
-        return Err(Errno::Fault);
+    if write {
+        if !mapping.writable {
+            return Err(Errno::Fault);
+        }
+        memory.check_write(call.caller.domain, mapping);
     }
     Ok(Maddr(mapping.mfn.address().0 + gpa.offset()))
 }
@@ -113,9 +117,12 @@ pub(crate) fn write(memory: &mut Memory, p2m: &P2m, call: &Call, at: Gva, data: 
         let at = Gva(at.0.checked_add(done as u64).ok_or(Errno::Fault)?);
         let len = (data.len() - done).min((PAGE_SIZE - at.offset()) as usize);
         let to = translate(memory, p2m, call, at, true)?;
-        memory.machine.write(to, &data[done..done + len]);
+        let piece = &data[done..done + len];
+        memory.check_output(call.caller.domain, piece, to);
+        memory.machine.write(to, piece);
         done += len;
     }
+    memory.watch.written += 1;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod p2m;
 use crate::{
     address::{Gfn, Mfn},
     machine::Machine,
+    oracle::work::Watch,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
@@ -21,6 +22,8 @@ pub(crate) struct Memory {
     pub frames: Frames,
     /// Guest frames whose mapping changed in the current call, in whichever table.
     pub touched: Vec<(DomId, Gfn)>,
+    /// What oracles know of the current call.
+    pub watch: Watch,
     /// Physical maps are page tables of pv guests.
     pub pv: bool,
     /// How often an entry of a physical map has changed.
@@ -29,7 +32,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// Memory of which the frames of `ram` are free.
-    pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>]) -> Self {
-        Self { machine, frames: Frames::new(ram), touched: Vec::new(), pv: false, changes: 0 }
+    pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>], watch: Watch) -> Self {
+        Self { machine, frames: Frames::new(ram), touched: Vec::new(), watch, pv: false, changes: 0 }
     }
 }

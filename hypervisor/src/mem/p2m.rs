@@ -15,12 +15,16 @@ const USER: u64 = 1 << 2;
 /// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
 /// alike. Bit 52 is left to software.
 const HIDDEN: u64 = 1 << 52;
-const KIND_SHIFT: u32 = 9;
+/// Bits 53 to 56 are left to software, too.
+const KIND_SHIFT: u32 = 53;
+const KIND_MASK: u64 = 0xf;
+/// Of an entry that is not present: something was mapped there.
+const REMOVED: u64 = 1 << 9;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Guest frames are numbered below this: the lower half of a 48-bit address space.
 pub(crate) const GFN_LIMIT: u64 = 1 << 35;
-/// Most frames that the page tables of one domain take.
+/// Most frames that the page tables of one domain take, beside those that its memory at the start needs.
 pub(crate) const MAX_TABLES: usize = 64;
 
 /// What a guest frame is.
@@ -35,6 +39,14 @@ pub(crate) enum Kind {
     Region = 2,
     /// Memory of the instrumentation.
     Instrumentation = 3,
+    /// Memory of whoever granted it.
+    Grant = 4,
+    /// A frame of the domain's grant table.
+    GrantTable = 5,
+    /// A frame of some domain's grant table, as a resource.
+    Resource = 6,
+    /// A page of ones that stands for a device which is not there. What a guest writes to it stays.
+    Hole = 7,
 }
 
 /// A mapped guest frame.
@@ -63,11 +75,15 @@ impl Mapping {
         if entry & (PRESENT | HIDDEN) == 0 {
             return None;
         }
-        let kind = match entry >> KIND_SHIFT & 7 {
+        let kind = match entry >> KIND_SHIFT & KIND_MASK {
             0 => Kind::Ram,
             1 => Kind::SharedInfo,
             2 => Kind::Region,
-            _ => Kind::Instrumentation,
+            3 => Kind::Instrumentation,
+            4 => Kind::Grant,
+            5 => Kind::GrantTable,
+            6 => Kind::Resource,
+            _ => Kind::Hole,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }
@@ -78,10 +94,14 @@ impl Mapping {
 pub(crate) struct P2m {
     domain: DomId,
     root: Mfn,
+    /// Most tables.
+    limit: usize,
     /// Tables of the last level, by the upper bits of the frames that they map.
     leaves: BTreeMap<u64, Mfn>,
     /// Tables of the middle levels, by level and upper bits.
     inner: BTreeMap<(u32, u64), Mfn>,
+    /// How often an entry was changed.
+    changes: u64,
 }
 
 impl P2m {
@@ -89,7 +109,13 @@ impl P2m {
     pub(crate) fn new(memory: &mut Memory, domain: DomId) -> Option<Self> {
         let root = memory.allocate(Owner::Hypervisor)?;
         memory.machine.prepare_root(root);
-        Some(Self { domain, root, leaves: BTreeMap::new(), inner: BTreeMap::new() })
+        let (leaves, inner) = (BTreeMap::new(), BTreeMap::new());
+        Some(Self { domain, root, limit: MAX_TABLES, leaves, inner, changes: 0 })
+    }
+
+    /// Allows for the tables of this many pages at guest frame 0 beside all others.
+    pub(crate) fn make_room(&mut self, pages: u64) {
+        self.limit = MAX_TABLES + (pages / 512) as usize;
     }
 
     /// The root table: nested CR3.
@@ -103,6 +129,12 @@ impl P2m {
 
     /// What is mapped at a frame.
     pub(crate) fn lookup(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
+        memory.work(1);
+        self.peek(memory, gfn)
+    }
+
+    /// [`Self::lookup`], as a part of a step that is counted.
+    pub(crate) fn peek(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)))
     }
@@ -115,7 +147,7 @@ impl P2m {
         if gfn.0 >= GFN_LIMIT {
             return Err(Errno::Inval);
         }
-        if self.leaves.len() + self.inner.len() + 3 > MAX_TABLES {
+        if self.leaves.len() + self.inner.len() + 3 > self.limit {
             return Err(Errno::Nomem);
         }
         let mut table = self.root;
@@ -160,6 +192,9 @@ impl P2m {
         memory.machine.write_u64(at, if hidden { entry & !PRESENT | HIDDEN } else { entry });
         memory.changes += 1;
         memory.get(mapping.mfn);
+        memory.work(1);
+        self.changes += 1;
+        memory.watch.note_change(self.domain);
         memory.touched.push((self.domain, gfn));
         Ok(old)
     }
@@ -169,10 +204,34 @@ impl P2m {
         let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
-        memory.machine.write_u64(at, 0);
+        memory.machine.write_u64(at, REMOVED);
+        memory.work(1);
+        self.changes += 1;
+        memory.watch.note_change(self.domain);
         memory.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// Something was mapped at a frame once, and nothing is now.
+    pub(crate) fn was_removed(&self, memory: &Memory, gfn: Gfn) -> bool {
+        let leaf = self.leaves.get(&(gfn.0 >> 9));
+        leaf.is_some_and(|leaf| memory.machine.read_u64(Self::entry(*leaf, gfn)) == REMOVED)
+    }
+
+    /// How often an entry was changed since the map was made.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// All that is mapped.
+    pub(crate) fn mappings(&self, memory: &Memory) -> impl Iterator<Item = (Gfn, Mapping)> {
+        self.leaves.iter().flat_map(move |(&key, &leaf)| {
+            (0..512).map(move |n| Gfn(key << 9 | n)).filter_map(move |gfn| {
+                let entry = memory.machine.read_u64(Self::entry(leaf, gfn));
+                Mapping::decode(entry).map(|mapping| (gfn, mapping))
+            })
+        })
     }
 
     /// Highest frame that is mapped.

@@ -10,10 +10,10 @@ use xen_abi::{console, cpuid, hypercall, multicall::Entry, start_info, version};
 fn domains_are_built_as_configured() {
     let mut world = World::new();
     let entry = world.hypervisor.entry(D1);
-    assert_eq!((entry.eip, entry.ebx, entry.asid), (0x1000, 0xff000, 1));
+    assert_eq!((entry.start.rip, entry.start.rbx, entry.asid), (0x1000, 0xff000, 1));
     assert_ne!(entry.nested_cr3, world.hypervisor.entry(D2).nested_cr3);
     assert_eq!(world.peek::<[u8; 8]>(D2, 0x1000), *b"segment!");
-    let start: start_info::StartInfo = world.peek(D1, u64::from(entry.ebx));
+    let start: start_info::StartInfo = world.peek(D1, entry.start.rbx);
     assert_eq!((start.magic, start.version, start.memmap_entries), (start_info::MAGIC, 1, 2));
     let channel: start_info::MemmapEntry = world.peek(D1, start.memmap_paddr + 24);
     assert_eq!((channel.addr, channel.size, channel.kind), (0x1000_0000, 0x4000, 2));
@@ -203,7 +203,7 @@ fn coverage_is_read_mapped_and_released() {
 
 /// Whether to switch before, hypercall, sub-operation, structure.
 fn any_call() -> impl Strategy<Value = (bool, u64, u64, Vec<u64>)> {
-    let number = prop::sample::select(vec![12u64, 12, 13, 17, 18, 29, 32, 32, 54, 55]);
+    let number = prop::sample::select(vec![12u64, 12, 13, 17, 18, 20, 20, 29, 32, 32, 54, 55]);
     let word = prop_oneof![
         4 => 0u64..8,
         4 => 0x70u64..0x90,
@@ -228,7 +228,7 @@ proptest! {
             if world.hypervisor.lookup(id.domain, Gfn(ARENA >> 12)).is_some_and(|there| there.writable) {
                 world.poke_words(id, ARENA, &words);
             }
-            let args = if number == hypercall::MULTICALL { [ARENA, cmd % 3] } else { [cmd, ARENA] };
+            let args = if number == hypercall::MULTICALL { [ARENA, cmd % 3, 0] } else { [cmd, ARENA, cmd % 3] };
             let _ = world.raw(id, number, &args);
         }
         for domain in [1, 2] {

@@ -9,7 +9,7 @@ use xen_abi::{event, hypercall, memory, multicall::Entry, sched};
 const ARRAY: u64 = 0x9000;
 
 /// Runs `trigger` with the bug off: it is reached, not triggered. Returns what it returned.
-fn harmless(bug: Bug, trigger: fn(&mut World) -> i64) -> i64 {
+pub(super) fn harmless(bug: Bug, trigger: fn(&mut World) -> i64) -> i64 {
     let mut world = World::new();
     let value = trigger(&mut world);
     let canary = world.hypervisor.canaries()[bug as usize];
@@ -18,7 +18,7 @@ fn harmless(bug: Bug, trigger: fn(&mut World) -> i64) -> i64 {
 }
 
 /// Runs `trigger` with the bug on and tells how it ended.
-fn harmful(bug: Bug, trigger: fn(&mut World) -> i64) -> String {
+pub(super) fn harmful(bug: Bug, trigger: fn(&mut World) -> i64) -> String {
     let mut world = World::with(&alloc::format!("plant={}", bug.name()));
     let message = panic_of(|| {
         trigger(&mut world);

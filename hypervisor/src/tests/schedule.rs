@@ -1,7 +1,7 @@
 //! `sched_op` and the harness hypercall: who runs.
 
 use super::*;
-use crate::schedule::State;
+use crate::vcpu::State;
 use xen_abi::{event, hypercall, sched};
 
 fn sched<T: FromBytes + FromZeros + IntoBytes + Immutable>(

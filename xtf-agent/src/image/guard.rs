@@ -2,7 +2,10 @@
 //!
 //! [`call`] saves what the System V ABI preserves, remembers its stack pointer and calls. If the callee
 //! raises an exception, wherever that is and whatever it did to the registers, the handler notes it and goes on behind the
-//! call. An exception without a guarded call ends the domain.
+//! call. An exception without a guarded call ends the domain. An NMI is taken note of by nobody.
+//!
+//! Each vCPU has this code once for itself: nothing else tells a handler for certain on which vCPU it runs, whatever a
+//! program did to the registers.
 //!
 //! A pv guest has its exceptions from the hypervisor, on the stack where they were raised, and makes hypercalls by SYSCALL.
 #![expect(unsafe_code, reason = "recovery from exceptions is done in assembly")]
@@ -21,12 +24,15 @@ use crate::{Global, runtime};
 pub(crate) const VECTORS: usize = 32;
 /// Bytes between the entry points of two handlers.
 const VECTOR_STRIDE: usize = 16;
+/// vCPUs that can run an agent.
+pub(crate) const VCPUS: usize = 2;
 
 global_asm!(
     ".pushsection .text.agent_guard, \"ax\", @progbits",
     // rdi: what to call; rsi: rax rdi rsi rdx r10 r8 r9; rdx: where the result goes. Returns 1 after an exception.
-    ".globl agent_guarded",
-    "agent_guarded:",
+    ".macro agent_guard_of vcpu",
+    ".globl agent_guarded_\\vcpu",
+    "agent_guarded_\\vcpu:",
     "push rbx",
     "push rbp",
     "push r12",
@@ -36,7 +42,7 @@ global_asm!(
     "pushfq",
     "push rdx",
     "sub rsp, 8",
-    "mov [agent_guard], rsp",
+    "mov [agent_guard + 8 * \\vcpu], rsp",
     "mov r11, rdi",
     "mov rax, [rsi]",
     "mov rdi, [rsi + 8]",
@@ -47,15 +53,15 @@ global_asm!(
     "mov rsi, [rsi + 16]",
     "call r11",
     // The callee may have changed every register.
-    "mov rsp, [agent_guard]",
+    "mov rsp, [agent_guard + 8 * \\vcpu]",
     "mov rdx, [rsp + 8]",
     "mov [rdx], rax",
     "xor eax, eax",
     "jmp 3f",
-    "agent_recovered:",
+    "agent_recovered_\\vcpu:",
     "mov eax, 1",
     "3:",
-    "mov qword ptr [agent_guard], 0",
+    "mov qword ptr [agent_guard + 8 * \\vcpu], 0",
     "add rsp, 16",
     "popfq",
     "pop r15",
@@ -67,71 +73,77 @@ global_asm!(
     "ret",
     // One entry per vector. Those without an error code push a zero (AMD64 manual volume 2, table 8-1).
     ".balign 16",
-    ".globl agent_vectors",
-    "agent_vectors:",
+    ".globl agent_vectors_\\vcpu",
+    "agent_vectors_\\vcpu:",
     ".set vector, 0",
     ".rept 32",
     ".balign 16",
-    ".if (0x60227d00 >> vector) & 1",
+    ".if vector == 2",
+    "iretq",
     ".else",
+    ".if ((0x60227d00 >> vector) & 1) == 0",
     "push 0",
     ".endif",
     "push vector",
-    "jmp agent_exception",
+    "jmp agent_exception_\\vcpu",
+    ".endif",
     ".set vector, vector + 1",
     ".endr",
     // On IST1: vector, error, rip, cs, rflags, rsp, ss.
     ".balign 16",
-    "agent_exception:",
+    "agent_exception_\\vcpu:",
     "cld",
-    "pop qword ptr [agent_fault]",
-    "pop qword ptr [agent_fault + 8]",
-    "pop qword ptr [agent_fault + 16]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu + 8]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu + 16]",
     "mov rax, cr2",
-    "mov [agent_fault + 24], rax",
-    "cmp qword ptr [agent_guard], 0",
+    "mov [agent_fault + 32 * \\vcpu + 24], rax",
+    "cmp qword ptr [agent_guard + 8 * \\vcpu], 0",
     "je 4f",
     // Return through IRETQ: it ends the blocking of NMIs and loads known segments and flags.
     "push 16",
-    "push qword ptr [agent_guard]",
+    "push qword ptr [agent_guard + 8 * \\vcpu]",
     "push 2",
     "push 8",
-    "lea rax, [rip + agent_recovered]",
+    "lea rax, [rip + agent_recovered_\\vcpu]",
     "push rax",
     "iretq",
     "4:",
     "and rsp, -16",
+    "mov edi, \\vcpu",
     "call agent_fatal",
     "ud2",
     // The same for a pv guest. Behind RCX and R11 the frame is the processor's; CR2 is read for us.
     ".balign 16",
-    ".globl agent_pv_vectors",
-    "agent_pv_vectors:",
+    ".globl agent_pv_vectors_\\vcpu",
+    "agent_pv_vectors_\\vcpu:",
     ".set vector, 0",
     ".rept 32",
     ".balign 16",
     "pop rcx",
     "pop r11",
-    ".if (0x60227d00 >> vector) & 1",
-    ".else",
+    ".if ((0x60227d00 >> vector) & 1) == 0",
     "push 0",
     ".endif",
     "push vector",
-    "jmp agent_pv_exception",
+    "jmp agent_pv_exception_\\vcpu",
     ".set vector, vector + 1",
     ".endr",
     ".balign 16",
-    "agent_pv_exception:",
+    "agent_pv_exception_\\vcpu:",
     "cld",
-    "pop qword ptr [agent_fault]",
-    "pop qword ptr [agent_fault + 8]",
-    "pop qword ptr [agent_fault + 16]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu + 8]",
+    "pop qword ptr [agent_fault + 32 * \\vcpu + 16]",
     "mov rax, cr2",
-    "mov [agent_fault + 24], rax",
-    "cmp qword ptr [agent_guard], 0",
+    "mov [agent_fault + 32 * \\vcpu + 24], rax",
+    "cmp qword ptr [agent_guard + 8 * \\vcpu], 0",
     "je 4b",
-    "mov rsp, [agent_guard]",
-    "jmp agent_recovered",
+    "mov rsp, [agent_guard + 8 * \\vcpu]",
+    "jmp agent_recovered_\\vcpu",
+    ".endm",
+    "agent_guard_of 0",
+    "agent_guard_of 1",
     // The operations.
     ".globl agent_op_read",
     "agent_op_read:",
@@ -209,75 +221,95 @@ global_asm!(
     ".popsection",
 );
 
-/// Stack pointer of the guarded call that is under way, or zero.
+/// For each vCPU the stack pointer of the guarded call that is under way, or zero.
 #[unsafe(export_name = "agent_guard")]
-static GUARD: Global<u64> = Global::new(0);
+static GUARD: Global<[u64; VCPUS]> = Global::new([0; VCPUS]);
 
-/// What the handler noted: vector, error, rip, cr2.
+/// What the handler of each vCPU noted: vector, error, rip, cr2.
 #[unsafe(export_name = "agent_fault")]
-static FAULT: Global<[u64; 4]> = Global::new([0; 4]);
+static FAULT: Global<[[u64; 4]; VCPUS]> = Global::new([[0; 4]; VCPUS]);
+
+/// Calls code at an address, with registers, and a place for the result.
+type Guarded = unsafe extern "C" fn(u64, *const [u64; 7], *mut i64) -> u64;
 
 unsafe extern "C" {
-    fn agent_guarded(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
+    fn agent_guarded_0(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
+    fn agent_guarded_1(target: u64, registers: *const [u64; 7], result: *mut i64) -> u64;
     fn agent_syscall();
-    static agent_vectors: u8;
-    static agent_pv_vectors: u8;
+    static agent_vectors_0: u8;
+    static agent_vectors_1: u8;
+    static agent_pv_vectors_0: u8;
+    static agent_pv_vectors_1: u8;
 }
 
-/// Where the handler of a vector begins.
-pub(crate) fn vector_address(vector: usize) -> u64 {
-    ((&raw const agent_vectors).addr() + vector * VECTOR_STRIDE) as u64
+/// By vCPU.
+const GUARDED: [Guarded; VCPUS] = [agent_guarded_0, agent_guarded_1];
+
+/// Where the handler of a vector begins, on a vCPU below [`VCPUS`].
+pub(crate) fn vector_address(vcpu: usize, vector: usize) -> u64 {
+    let handlers = [&raw const agent_vectors_0, &raw const agent_vectors_1];
+    (handlers[vcpu].addr() + vector * VECTOR_STRIDE) as u64
 }
 
-/// Tells the hypervisor of a pv guest where its exceptions go.
-pub(crate) fn set_up_pv_handlers() -> Result<i64, Exception> {
-    static TABLE: Global<[TrapInfo; VECTORS + 1]> =
-        Global::new([TrapInfo { vector: 0, flags: 0, cs: 0, reserved: 0, address: 0 }; VECTORS + 1]);
-    let first = (&raw const agent_pv_vectors).addr();
-    for n in 0..VECTORS {
-        let address = (first + n * VECTOR_STRIDE) as u64;
+/// Where the exceptions of a vCPU of a pv guest go.
+pub(crate) fn pv_handlers(vcpu: usize) -> [TrapInfo; VECTORS] {
+    let handlers = [&raw const agent_pv_vectors_0, &raw const agent_pv_vectors_1];
+    let first = handlers[vcpu].addr();
+    core::array::from_fn(|n| TrapInfo {
+        vector: n as u8,
         // Breakpoints may come from any code (INT3).
-        let flags = if n == 3 { 3 } else { 0 };
-        let info = TrapInfo { vector: n as u8, flags, cs: CODE_SELECTOR, reserved: 0, address };
-        // SAFETY: runs once, nobody else refers to the table, and `n` is below its length.
-        unsafe { (*TABLE.get())[n] = info };
-    }
-    let table = TABLE.get().expose_provenance() as u64;
-    pv_hypercall(hypercall::SET_TRAP_TABLE, &[table, 0, 0, 0, 0, 0])
+        flags: if n == 3 { 3 } else { 0 },
+        cs: CODE_SELECTOR,
+        reserved: 0,
+        address: (first + n * VECTOR_STRIDE) as u64,
+    })
+}
+
+/// Tells the hypervisor of a pv guest where the exceptions of the first vCPU go.
+pub(crate) fn set_up_pv_handlers() -> Result<i64, Exception> {
+    // An empty entry ends the list.
+    let mut table = [TrapInfo::default(); VECTORS + 1];
+    table[..VECTORS].copy_from_slice(&pv_handlers(0));
+    pv_hypercall(
+        0,
+        hypercall::SET_TRAP_TABLE,
+        &[(&raw const table).expose_provenance() as u64, 0, 0, 0, 0, 0],
+    )
 }
 
 /// A hypercall of a pv guest.
 ///
 /// # Errors
 /// The exception that it raised.
-pub(crate) fn pv_hypercall(number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
-    call(agent_syscall as *const () as u64, number, args)
+pub(crate) fn pv_hypercall(vcpu: usize, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
+    call(vcpu, agent_syscall as *const () as u64, number, args)
 }
 
-/// Calls the code at `target` with the number in rax and the arguments in rdi rsi rdx r10 r8 r9.
+/// Calls the code at `target` with the number in rax and the arguments in rdi rsi rdx r10 r8 r9, on the vCPU that runs this.
 ///
 /// # Errors
 /// The exception that it raised.
-pub(crate) fn call(target: u64, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
+pub(crate) fn call(vcpu: usize, target: u64, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
     let registers = [number, args[0], args[1], args[2], args[3], args[4], args[5]];
     let mut result = 0;
     // SAFETY: the assembly preserves what the ABI asks for, whatever the callee does to registers. What the callee does to
     // memory is the program's doing: it may hit anything that is mapped writable, this image's variables too. That cannot be
     // prevented from in here; it stays within the domain, and the next reset undoes it.
-    let faulted = unsafe { agent_guarded(target, &raw const registers, &raw mut result) };
-    if faulted == 0 { Ok(result) } else { Err(fault()) }
+    let faulted = unsafe { GUARDED[vcpu](target, &raw const registers, &raw mut result) };
+    if faulted == 0 { Ok(result) } else { Err(fault(vcpu)) }
 }
 
-fn fault() -> Exception {
+fn fault(vcpu: usize) -> Exception {
     // SAFETY: the handler that wrote it has ended; nothing else refers to it.
-    let [vector, error, rip, cr2] = unsafe { *FAULT.get() };
+    let [vector, error, rip, cr2] = unsafe { (*FAULT.get())[vcpu] };
     let address = if vector == 14 { cr2 } else { 0 };
     Exception { vector: vector as u8, error: error as u32, rip, address }
 }
 
-/// An exception outside a guarded call.
+/// An exception outside a guarded call, on a vCPU below [`VCPUS`].
 #[unsafe(no_mangle)]
-extern "C" fn agent_fatal() -> ! {
-    let e = fault();
-    runtime::die_of(&e)
+extern "C" fn agent_fatal(vcpu: u32) -> ! {
+    let vcpu = vcpu as usize;
+    let e = fault(vcpu);
+    runtime::die_of(vcpu, &e)
 }

@@ -31,19 +31,29 @@ pub(crate) struct Xen {
     pub(crate) vcpu: u8,
 }
 
-/// Looks for Xen's CPUID leaves and has the hypercall page filled.
-pub(crate) fn detect() -> Option<Xen> {
-    // Other interfaces may come first; Xen's then follow at a multiple of 0x100.
-    let base = (cpuid::BASE..cpuid::BASE + 0x1_0000).step_by(0x100).find(|base| {
+/// First of Xen's CPUID leaves. Other interfaces may come first; Xen's then follow at a multiple of 0x100.
+fn leaves() -> Option<u32> {
+    (cpuid::BASE..cpuid::BASE + 0x1_0000).step_by(0x100).find(|base| {
         let leaf = __cpuid(*base);
         (leaf.ebx, leaf.ecx, leaf.edx) == (cpuid::SIGNATURE_EBX, cpuid::SIGNATURE_ECX, cpuid::SIGNATURE_EDX)
-    })?;
+    })
+}
+
+/// Looks for Xen's CPUID leaves and has the hypercall page filled.
+pub(crate) fn detect() -> Option<Xen> {
+    let base = leaves()?;
     let msr = __cpuid(base + 2).ebx;
     let page = HYPERCALL_PAGE.get().addr() as u64;
     // SAFETY: the MSR is the one that the hypervisor names; it overwrites exactly that page of ours.
     unsafe {
         asm!("wrmsr", in("ecx") msr, in("eax") page as u32, in("edx") (page >> 32) as u32, options(nostack));
     }
+    identify()
+}
+
+/// What the hypervisor says of the vCPU that runs this.
+pub(crate) fn identify() -> Option<Xen> {
+    let base = leaves()?;
     let mut xen = Xen { domain: None, vcpu: 0 };
     if __cpuid(base).eax >= base + 4 {
         let leaf = __cpuid(base + 4);
@@ -74,21 +84,21 @@ unsafe extern "C" {
     fn agent_pv_cpuid();
 }
 
-/// Looks for Xen's leaves as a pv guest sees them. They do not tell the domain.
-pub(crate) fn detect_pv() -> Option<Xen> {
-    let leaf =
-        guard::call(agent_pv_cpuid as *const () as u64, 0, &[cpuid::BASE.into(), 0, 0, 0, 0, 0]).ok()?;
+/// Looks for Xen's leaves as the first vCPU of a pv guest sees them. They do not tell the domain.
+pub(crate) fn identify_pv() -> Option<Xen> {
+    let args = [cpuid::BASE.into(), 0, 0, 0, 0, 0];
+    let leaf = guard::call(0, agent_pv_cpuid as *const () as u64, 0, &args).ok()?;
     (leaf as u64 >> 32 == cpuid::SIGNATURE_EBX.into()).then_some(Xen { domain: None, vcpu: 0 })
 }
 
-/// Makes a hypercall through the page; numbers beyond it with the page's own instruction.
-pub(crate) fn hypercall(number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
+/// Makes a hypercall through the page, on the vCPU that runs this; numbers beyond the page with its own instruction.
+pub(crate) fn hypercall(vcpu: usize, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
     unsafe extern "C" {
         fn agent_vmmcall();
         fn agent_vmcall();
     }
     if is_pv() {
-        return guard::pv_hypercall(number, args);
+        return guard::pv_hypercall(vcpu, number, args);
     }
     let page = HYPERCALL_PAGE.get();
     let target = if number < hypercall::COUNT {
@@ -102,15 +112,18 @@ pub(crate) fn hypercall(number: u64, args: &[u64; 6]) -> Result<i64, Exception> 
             _ => return Ok(Errno::Nosys.code()),
         }
     };
-    guard::call(target, number, args)
+    guard::call(vcpu, target, number, args)
 }
 
-/// The machine.
-pub(crate) struct Machine(());
+/// The machine, as a vCPU sees it.
+pub(crate) struct Machine {
+    vcpu: usize,
+}
 
 impl Machine {
-    pub(crate) fn new() -> Self {
-        Self(())
+    /// The machine for the vCPU that runs this.
+    pub(crate) fn new(vcpu: usize) -> Self {
+        Self { vcpu }
     }
 }
 
@@ -159,7 +172,7 @@ impl Platform for Machine {
     }
 
     fn hypercall(&mut self, number: u64, args: &[u64; 6]) -> Result<i64, Exception> {
-        hypercall(number, args)
+        hypercall(self.vcpu, number, args)
     }
 
     fn operate(&mut self, operation: Operation, args: &[u64; 6]) -> Result<i64, Exception> {
@@ -183,8 +196,8 @@ impl Platform for Machine {
             Operation::Cpuid => agent_op_cpuid,
             Operation::Inb => agent_op_inb,
             Operation::Outb => agent_op_outb,
-            Operation::Exec => return guard::call(args[0], 0, args),
+            Operation::Exec => return guard::call(self.vcpu, args[0], 0, args),
         };
-        guard::call(routine as *const () as u64, 0, args)
+        guard::call(self.vcpu, routine as *const () as u64, 0, args)
     }
 }

@@ -33,27 +33,27 @@ impl Write for Text {
     }
 }
 
-/// Ends the domain, saying why.
-pub(crate) fn die(message: &str) -> ! {
+/// Ends the domain, saying why, on the vCPU that runs this.
+pub(crate) fn die(vcpu: usize, message: &str) -> ! {
     static DYING: AtomicBool = AtomicBool::new(false);
     if DYING.swap(true, Ordering::Relaxed) {
         // Not even the way out works.
         die_silently();
     }
     let text = [u64::from(console::WRITE), message.len() as u64, message.as_ptr().expose_provenance() as u64];
-    let _ = platform::hypercall(hypercall::CONSOLE_IO, &[text[0], text[1], text[2], 0, 0, 0]);
+    let _ = platform::hypercall(vcpu, hypercall::CONSOLE_IO, &[text[0], text[1], text[2], 0, 0, 0]);
     let mut shutdown = sched::Shutdown { reason: sched::SHUTDOWN_CRASH };
     let at = shutdown.as_mut_bytes().as_mut_ptr().expose_provenance() as u64;
-    let _ = platform::hypercall(hypercall::SCHED_OP, &[u64::from(sched::SHUTDOWN), at, 0, 0, 0, 0]);
+    let _ = platform::hypercall(vcpu, hypercall::SCHED_OP, &[u64::from(sched::SHUTDOWN), at, 0, 0, 0, 0]);
     die_silently()
 }
 
 /// Ends the domain because of an exception outside a guarded call.
-pub(crate) fn die_of(e: &Exception) -> ! {
+pub(crate) fn die_of(vcpu: usize, e: &Exception) -> ! {
     let mut text = Text { bytes: [0; MESSAGE], len: 0 };
     let Exception { vector, error, rip, address } = e;
     let _ = writeln!(text, "agent: exception {vector}, error {error:#x}, rip {rip:#x}, address {address:#x}");
-    die(core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: exception\n"))
+    die(vcpu, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: exception\n"))
 }
 
 /// Ends the domain by a triple fault: works without a hypervisor, too. A pv guest, which cannot have one, takes its handlers back
@@ -72,7 +72,8 @@ pub(crate) fn die_silently() -> ! {
 fn panic(info: &PanicInfo<'_>) -> ! {
     let mut text = Text { bytes: [0; MESSAGE], len: 0 };
     let _ = writeln!(text, "agent: {info}");
-    die(core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: panic\n"))
+    // Which vCPU this is does not matter any more: nothing of the image goes on.
+    die(0, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: panic\n"))
 }
 
 /// What a C library would bring, for builds with the host's target.

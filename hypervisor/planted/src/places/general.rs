@@ -11,6 +11,15 @@ impl Plants {
         self.choose(Bug::CountSign, wrong > piece, right as u64, wrong as u64) as usize
     }
 
+    /// Bytes of an output of `size` bytes that are initialised, of which `used` hold text. With the bug, what goes to an
+    /// address that is not aligned to words is initialised only up to the end of the word behind the text.
+    #[inline(never)]
+    pub fn initialised(&mut self, size: usize, used: usize, address: u64) -> usize {
+        let short = (used + 8) / 8 * 8;
+        let wrong = if address.is_multiple_of(8) { size } else { short.min(size) };
+        self.choose(Bug::StackLeak, wrong < size, size as u64, wrong as u64) as usize
+    }
+
     /// Whether a call goes by the right that was looked up when its multicall began: never, but for the bug. `now` and
     /// `then` say whether the right is, and was, held; `batched` whether there is a multicall.
     #[inline(never)]

@@ -2,5 +2,7 @@
 
 mod events;
 mod general;
+mod grants;
 mod memory;
 mod time;
+mod vcpu;

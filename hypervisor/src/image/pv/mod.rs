@@ -65,7 +65,7 @@ impl Runner {
             }
             while let Next::Same = self.step(id) {}
         }
-        beacon::idle()
+        beacon::idle(self.hypervisor.ending())
     }
 
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {

@@ -24,6 +24,7 @@ mod register {
     pub(super) const RDX: usize = 3;
     pub(super) const RSI: usize = 4;
     pub(super) const RDI: usize = 5;
+    pub(super) const RBP: usize = 6;
     pub(super) const R8: usize = 8;
     pub(super) const R9: usize = 9;
     pub(super) const R10: usize = 10;
@@ -56,14 +57,31 @@ pub(super) struct Vcpu {
 }
 
 impl Vcpu {
-    /// A vCPU at its domain's entry for pv mode, RSI the start info.
+    /// A vCPU that has not run yet.
     pub(super) fn new(entry: &Entry) -> Self {
-        let mut frame = Box::new(ExceptionFrame { rip: entry.pv_rip, ..ExceptionFrame::default() });
-        frame.gpr[register::RSI] = entry.ebx.into();
+        use register::{RAX, RBP, RBX, RCX, RDI, RDX, RSI};
+        let start = &entry.start;
+        let mut frame = Box::new(ExceptionFrame {
+            rip: start.rip,
+            rsp: start.rsp,
+            rflags: start.rflags,
+            ..ExceptionFrame::default()
+        });
+        for (register, value) in [
+            (RAX, start.rax),
+            (RBX, start.rbx),
+            (RCX, start.rcx),
+            (RDX, start.rdx),
+            (RSI, start.rsi),
+            (RDI, start.rdi),
+            (RBP, start.rbp),
+        ] {
+            frame.gpr[register] = value;
+        }
         Self {
             frame,
             fpu: FpuState::new(),
-            segments: Segments::default(),
+            segments: Segments::with_bases(entry.bases),
             pat: PAT_RESET,
             root: PhysAddr::new(entry.nested_cr3.0),
         }

@@ -84,6 +84,11 @@ pub(super) struct Segments {
 }
 
 impl Segments {
+    /// Null segments with bases, which must be canonical.
+    pub(super) fn with_bases([fs_base, gs_base, gs_user_base]: [u64; 3]) -> Self {
+        Self { fs_base, gs_base, gs_user_base, ..Self::default() }
+    }
+
     /// Takes what is in the processor.
     pub(super) fn save(&mut self) {
         // SAFETY: reads registers.

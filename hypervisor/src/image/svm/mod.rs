@@ -9,21 +9,14 @@ mod world;
 use alloc::{collections::BTreeMap, format};
 use core::arch::x86_64::__cpuid_count;
 
-use hypervisor::{Disposition, FaultAction, Hypervisor, InjectGp, NestedFault, VcpuId, address::Gpa};
+use hypervisor::{
+    Decoded, Disposition, FaultAction, Hypervisor, InjectGp, Instruction, NestedFault, VcpuId, address::Gpa,
+};
 use x86_64::PhysAddr;
 
 use super::{beacon, console, crash};
 use exit::VmExit;
 use vcpu::{Refused, Vcpu};
-
-/// Bytes of the instructions that exit (AMD APM volume 3). QEMU does not save the next RIP.
-mod length {
-    pub(super) const CPUID: u64 = 2;
-    pub(super) const MSR: u64 = 2;
-    pub(super) const VMMCALL: u64 = 3;
-    pub(super) const FLUSH_CACHES: u64 = 2;
-    pub(super) const MOVE_TO_DEBUG_REGISTER: u64 = 3;
-}
 
 const MSR_EFER: u32 = 0xc000_0080;
 const MSR_PAT: u32 = 0x277;
@@ -61,9 +54,12 @@ impl Runner {
             if let Some(value) = self.hypervisor.resume_value(id) {
                 self.vcpu(id).set_result(value);
             }
+            if self.hypervisor.take_nmi(id) {
+                self.vcpu(id).inject_nmi();
+            }
             while let Next::Same = self.step(id) {}
         }
-        beacon::idle()
+        beacon::idle(self.hypervisor.ending())
     }
 
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
@@ -91,11 +87,20 @@ impl Runner {
             VmExit::Cpuid => self.cpuid(id),
             VmExit::ReadMsr => self.read_msr(id),
             VmExit::WriteMsr => self.write_msr(id),
-            VmExit::FlushCaches => self.vcpu(id).skip(length::FLUSH_CACHES),
-            VmExit::WriteDebugRegister => self.vcpu(id).skip(length::MOVE_TO_DEBUG_REGISTER),
+            VmExit::FlushCaches => {
+                self.skip(id, Instruction::FlushCaches);
+            }
+            VmExit::WriteDebugRegister => {
+                self.skip(id, Instruction::WriteDebugRegister);
+            }
+            VmExit::WriteControl4 => self.write_cr4(id),
             VmExit::NestedFault { gpa, error } => return self.nested_fault(id, gpa, error),
             VmExit::HostEvent => {}
             VmExit::Io => self.vcpu(id).inject_protection(),
+            // A task gate: what is left of the processor's state is not worth an exception.
+            VmExit::Forbidden { code } if self.vcpu(id).was_delivering() => {
+                return self.kill(id, &format!("exit {code:#x} while an exception was delivered"));
+            }
             VmExit::Forbidden { .. } => self.vcpu(id).inject_undefined(),
             VmExit::Halt => return self.kill(id, "halted, and nothing will wake it"),
             VmExit::Shutdown => return self.kill(id, "triple fault"),
@@ -107,9 +112,55 @@ impl Runner {
         Next::Same
     }
 
-    fn hypercall(&mut self, id: VcpuId) -> Next {
+    /// Steps over the instruction that caused the exit. False where it is not what the exit said: then the guest gets an
+    /// exception.
+    fn skip(&mut self, id: VcpuId, what: Instruction) -> bool {
+        let decoded = self.decode(id, what);
+        match decoded {
+            Ok(Decoded { length, .. }) => self.vcpu(id).skip(length),
+            Err(InjectGp) => self.vcpu(id).inject_protection(),
+        }
+        decoded.is_ok()
+    }
+
+    fn decode(&mut self, id: VcpuId, what: Instruction) -> Result<Decoded, InjectGp> {
         let vcpu = self.vcpu(id);
-        vcpu.skip(length::VMMCALL);
+        let (at, wide, context) = (vcpu.instruction(), vcpu.is_wide(), vcpu.context());
+        self.hypervisor.instruction(id, &context, at, wide, what)
+    }
+
+    fn write_cr4(&mut self, id: VcpuId) {
+        let decoded = self.decode(id, Instruction::WriteControlRegister);
+        let vcpu = self.vcpu(id);
+        let done = decoded.map_err(|InjectGp| Refused).and_then(|Decoded { length, register }| {
+            vcpu.set_cr4(vcpu.register(register)).map(|()| vcpu.skip(length))
+        });
+        if let Err(Refused) = done {
+            vcpu.inject_protection();
+        }
+    }
+
+    /// As [`Self::skip`], without a look at a VMMCALL that was looked at before: guests have few, and reading each again would cost more
+    /// than the rest of a short hypercall. A guest that puts another instruction there misleads only itself.
+    fn skip_vmmcall(&mut self, id: VcpuId) -> bool {
+        let vcpu = self.vcpu(id);
+        if let Some(length) = vcpu.known_vmmcall() {
+            vcpu.skip(length);
+            return true;
+        }
+        let before = vcpu.place();
+        let good = self.skip(id, Instruction::Vmmcall);
+        if good {
+            self.vcpu(id).learn_vmmcall(before);
+        }
+        good
+    }
+
+    fn hypercall(&mut self, id: VcpuId) -> Next {
+        if !self.skip_vmmcall(id) {
+            return Next::Same;
+        }
+        let vcpu = self.vcpu(id);
         let (number, args) = vcpu.hypercall();
         let context = vcpu.context();
         crash::set_context(id.domain.into(), Some(number));
@@ -140,13 +191,14 @@ impl Runner {
     }
 
     fn cpuid(&mut self, id: VcpuId) {
+        if !self.skip(id, Instruction::Cpuid) {
+            return;
+        }
         let (leaf, subleaf) = self.vcpu(id).cpuid_leaf();
         let native = __cpuid_count(leaf, subleaf);
         let answer =
             self.hypervisor.cpuid(id, leaf, subleaf, [native.eax, native.ebx, native.ecx, native.edx]);
-        let vcpu = self.vcpu(id);
-        vcpu.set_cpuid(answer);
-        vcpu.skip(length::CPUID);
+        self.vcpu(id).set_cpuid(answer);
     }
 
     fn read_msr(&mut self, id: VcpuId) {
@@ -156,13 +208,10 @@ impl Runner {
             MSR_PAT => Ok(self.vcpu(id).pat()),
             _ => self.hypervisor.rdmsr(id, msr),
         };
-        let vcpu = self.vcpu(id);
         match answer {
-            Ok(value) => {
-                vcpu.set_msr_value(value);
-                vcpu.skip(length::MSR);
-            }
-            Err(InjectGp) => vcpu.inject_protection(),
+            Ok(value) if self.skip(id, Instruction::ReadMsr) => self.vcpu(id).set_msr_value(value),
+            Ok(_) => {}
+            Err(InjectGp) => self.vcpu(id).inject_protection(),
         }
     }
 
@@ -173,10 +222,11 @@ impl Runner {
             MSR_PAT => self.vcpu(id).set_pat(value),
             _ => self.hypervisor.wrmsr(id, msr, value).map_err(|InjectGp| Refused),
         };
-        let vcpu = self.vcpu(id);
         match done {
-            Ok(()) => vcpu.skip(length::MSR),
-            Err(Refused) => vcpu.inject_protection(),
+            Ok(()) => {
+                self.skip(id, Instruction::WriteMsr);
+            }
+            Err(Refused) => self.vcpu(id).inject_protection(),
         }
     }
 

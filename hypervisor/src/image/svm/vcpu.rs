@@ -13,10 +13,11 @@ use super::{
 };
 use crate::image::fpu::{self, FpuState};
 
-const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
+/// Bits of CR4 that guests have: VME to OSXMMEXCPT (AMD APM volume 2, section 3.1.3).
+const CR4_KNOWN: u64 = 0x7ff;
 const EFER_SCE: u64 = 1 << 0;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
@@ -25,8 +26,6 @@ const EFER_NXE: u64 = 1 << 11;
 const ATTRIBUTE_LONG: u16 = 1 << 9;
 /// Page attribute table after reset (AMD APM volume 2, section 7.8.2).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-/// RFLAGS after reset: the bit that is always set.
-const RFLAGS_RESET: u64 = 1 << 1;
 
 const UD: u64 = 6;
 const GP: u64 = 13;
@@ -40,13 +39,24 @@ pub(super) struct Vcpu {
     vmcb: Box<Vmcb>,
     registers: Registers,
     fpu: FpuState,
+    /// Where the last VMMCALL was whose bytes were looked at, and its length.
+    vmmcall: Option<(Place, u64)>,
+}
+
+/// Where an instruction lies: its address, and the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    rip: u64,
+    base: u64,
+    cr3: u64,
 }
 
 impl Vcpu {
-    /// A vCPU at its domain's PVH entry: 32-bit protected mode, flat segments, paging off, EBX the start info.
+    /// A vCPU that has not run yet.
     pub(super) fn new(entry: &Entry) -> Self {
         let mut vmcb = Box::new(Vmcb::new_zeroed());
         let control = &mut vmcb.control;
+        control.intercept_cr = vmcb::INTERCEPT_CR4_WRITES;
         control.intercept_dr = vmcb::INTERCEPT_DR_WRITES;
         control.intercept_exceptions = vmcb::INTERCEPT_MACHINE_CHECK;
         control.intercept_1 = {
@@ -82,25 +92,48 @@ impl Vcpu {
         control.nested_control = vmcb::NESTED_PAGING;
         control.nested_cr3 = entry.nested_cr3.0;
 
-        let flat = |attributes| Segment { selector: 0, attributes, limit: u32::MAX, base: 0 };
+        let start = &entry.start;
+        let segment = |from: hypervisor::Segment| Segment {
+            selector: 0,
+            attributes: from.attributes,
+            limit: from.limit,
+            base: from.base,
+        };
         let save = &mut vmcb.save;
-        save.cs = flat(0xc9b);
-        for segment in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
-            *segment = flat(0xc93);
-        }
-        save.tr = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
+        save.cs = segment(start.cs);
+        save.ds = segment(start.ds);
+        save.es = segment(start.es);
+        save.ss = segment(start.ss);
+        save.tr = segment(start.tr);
+        // No start state says anything of these.
+        save.fs = save.ds;
+        save.gs = save.ds;
         save.ldtr = Segment { selector: 0, attributes: 0x82, limit: 0, base: 0 };
-        save.efer = vmcb::EFER_SVME;
-        save.cr0 = CR0_PE | CR0_ET;
+        save.cpl = start.privilege();
+        save.efer = start.efer | vmcb::EFER_SVME;
+        save.cr0 = start.cr0 | CR0_ET;
+        save.cr3 = start.cr3;
+        save.cr4 = start.cr4;
         save.dr6 = 0xffff_0ff0;
         save.dr7 = 0x400;
-        save.rflags = RFLAGS_RESET;
+        save.rflags = start.rflags;
         save.pat = PAT_RESET;
-        save.rip = entry.eip.into();
+        save.rip = start.rip;
+        save.rsp = start.rsp;
+        save.rax = start.rax;
         Self {
             vmcb,
-            registers: Registers { rbx: entry.ebx.into(), ..Registers::default() },
+            registers: Registers {
+                rbx: start.rbx,
+                rcx: start.rcx,
+                rdx: start.rdx,
+                rsi: start.rsi,
+                rdi: start.rdi,
+                rbp: start.rbp,
+                ..Registers::default()
+            },
             fpu: FpuState::new(),
+            vmmcall: None,
         }
     }
 
@@ -125,17 +158,47 @@ impl Vcpu {
         }
     }
 
-    /// Steps over the instruction that caused the exit. Its length is what the opcode alone takes: a guest that puts
-    /// prefixes in front lands inside its own instruction.
+    /// Steps over the instruction that caused the exit, and over what it would have held back (AMD APM volume 2, section 15.21.5).
     pub(super) fn skip(&mut self, len: u64) {
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(len);
+        if !self.is_wide() {
+            self.vmcb.save.rip &= u64::from(u32::MAX);
+        }
+        self.vmcb.control.interrupt_shadow = 0;
+    }
+
+    /// The guest executes 64-bit code.
+    pub(super) fn is_wide(&self) -> bool {
+        self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0
+    }
+
+    /// Linear address of the instruction that caused the exit.
+    pub(super) fn instruction(&self) -> u64 {
+        let save = &self.vmcb.save;
+        if self.is_wide() { save.rip } else { save.cs.base.wrapping_add(save.rip) & u64::from(u32::MAX) }
+    }
+
+    /// Where that instruction lies.
+    pub(super) fn place(&self) -> Place {
+        let save = &self.vmcb.save;
+        Place { rip: save.rip, base: save.cs.base, cr3: save.cr3 }
+    }
+
+    /// Length of the VMMCALL that caused the exit, if it was the last one as well.
+    pub(super) fn known_vmmcall(&self) -> Option<u64> {
+        self.vmmcall.filter(|(place, _)| *place == self.place()).map(|(_, length)| length)
+    }
+
+    /// Remembers the VMMCALL that was stepped over.
+    pub(super) fn learn_vmmcall(&mut self, place: Place) {
+        self.vmmcall = Some((place, self.vmcb.save.rip.wrapping_sub(place.rip)));
     }
 
     /// Number and arguments of a hypercall, in the registers of the mode that the guest is in: rax, rdi, rsi, rdx, r10, r8, r9 in
     /// 64-bit code, else eax, ebx, ecx, edx, esi, edi, ebp (Xen's `public/arch-x86/xen-x86_64.h` and `xen-x86_32.h`).
     pub(super) fn hypercall(&self) -> (u64, [u64; 6]) {
         let r = &self.registers;
-        if self.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0 && self.vmcb.save.efer & EFER_LMA != 0 {
+        if self.is_wide() {
             (self.vmcb.save.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
         } else {
             let low = |register: u64| register & u64::from(u32::MAX);
@@ -206,6 +269,29 @@ impl Vcpu {
         Ok(())
     }
 
+    /// A general register by the number that instructions give it.
+    pub(super) fn register(&self, number: u8) -> u64 {
+        let r = &self.registers;
+        let save = &self.vmcb.save;
+        let all = [
+            save.rax, r.rcx, r.rdx, r.rbx, save.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12,
+            r.r13, r.r14, r.r15,
+        ];
+        let value = all[usize::from(number & 15)];
+        if self.is_wide() { value } else { value & u64::from(u32::MAX) }
+    }
+
+    /// Writes CR4 with the checks of the processor (AMD APM volume 2, section 3.1.3).
+    pub(super) fn set_cr4(&mut self, value: u64) -> Result<(), Refused> {
+        let save = &mut self.vmcb.save;
+        let ends_long_mode = value & CR4_PAE == 0 && save.efer & EFER_LMA != 0;
+        if value & !CR4_KNOWN != 0 || ends_long_mode {
+            return Err(Refused);
+        }
+        save.cr4 = value;
+        Ok(())
+    }
+
     /// The page attribute table.
     pub(super) fn pat(&self) -> u64 {
         self.vmcb.save.pat
@@ -239,6 +325,13 @@ impl Vcpu {
         const VALID: u64 = 1 << 31;
         let error = error.map_or(0, |code| ERROR_VALID | u64::from(code) << 32);
         self.vmcb.control.event_injection = vector | EXCEPTION | VALID | error;
+    }
+
+    /// Raises an NMI at the next entry.
+    pub(super) fn inject_nmi(&mut self) {
+        const NMI: u64 = 2 << 8;
+        const VALID: u64 = 1 << 31;
+        self.vmcb.control.event_injection = 2 | NMI | VALID;
     }
 
     /// Raises #UD.

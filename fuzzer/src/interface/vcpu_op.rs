@@ -1,0 +1,118 @@
+//! `vcpu_op`: the virtual processors of the caller's domain. Numbers: Xen `public/vcpu.h`, `public/hvm/hvm_vcpu.h`.
+
+use xen_abi::{hypercall, vcpu as abi};
+
+use super::types::*;
+
+const NUMBER: u32 = hypercall::VCPU_OP as u32;
+
+/// One that nobody has initialised, usually: the agents use the first two.
+const FRESH: Type = int(4, Kind::Range(0, 2));
+
+/// Control registers that make sense together are called alike.
+const CR0: Type = int(8, Kind::Enum(CR0S));
+const CR0S: &[Named] = &[("long", 0x8001_0033), ("protected", 0x11), ("real", 0x10)];
+const CR4S: &[Named] = &[("long", 0x620), ("pae", 0x20), ("none", 0)];
+const EFERS: &[Named] = &[("long", 0x500), ("lme", 0x100), ("none", 0)];
+/// Attributes of segments: bits 40-47 and 52-55 of a descriptor.
+const ATTRIBUTES: &[Named] = &[
+    ("code32", 0xc9b),
+    ("data", 0xc93),
+    ("code16", 0x9b),
+    ("read_only", 0xc91),
+    ("user", 0xcf3),
+    ("null", 0),
+];
+const TASKS: &[Named] = &[("tss", 0x8b), ("tss_idle", 0x89), ("tss16", 0x83)];
+
+const AR: Type = int(2, Kind::Enum(ATTRIBUTES));
+const HEX32: Type = int(4, Kind::Hex);
+const HEX64: Type = int(8, Kind::Hex);
+
+/// `vcpu_hvm_context` with the registers of 64-bit mode.
+const CONTEXT_64: StructType = StructType {
+    name: "vcpu_hvm_context",
+    fields: &[
+        field("mode", int(4, Kind::Const(abi::HVM_MODE_64B as u64))),
+        field("pad", int(4, Kind::Const(0))),
+        field("rax", HEX64),
+        field("rcx", HEX64),
+        field("rdx", HEX64),
+        field("rbx", HEX64),
+        field("rsp", HEX64),
+        field("rbp", HEX64),
+        field("rsi", HEX64),
+        field("rdi", HEX64),
+        field("rip", HEX64),
+        field("rflags", HEX64),
+        field("cr0", CR0),
+        field("cr3", HEX64),
+        field("cr4", int(8, Kind::Enum(CR4S))),
+        field("efer", int(8, Kind::Enum(EFERS))),
+        field("unused", int(8, Kind::Const(0))),
+    ],
+};
+
+/// `vcpu_hvm_context` with the registers of 32-bit mode.
+const CONTEXT_32: StructType = StructType {
+    name: "vcpu_hvm_context",
+    fields: &[
+        field("mode", int(4, Kind::Const(abi::HVM_MODE_32B as u64))),
+        field("pad", int(4, Kind::Const(0))),
+        field("eax", HEX32),
+        field("ecx", HEX32),
+        field("edx", HEX32),
+        field("ebx", HEX32),
+        field("esp", HEX32),
+        field("ebp", HEX32),
+        field("esi", HEX32),
+        field("edi", HEX32),
+        field("eip", HEX32),
+        field("eflags", HEX32),
+        field("cr0", int(4, Kind::Enum(CR0S))),
+        field("cr3", HEX32),
+        field("cr4", int(4, Kind::Enum(CR4S))),
+        field("pad1", int(4, Kind::Const(0))),
+        field("efer", int(8, Kind::Enum(EFERS))),
+        field("cs_base", HEX32),
+        field("ds_base", HEX32),
+        field("ss_base", HEX32),
+        field("es_base", HEX32),
+        field("tr_base", HEX32),
+        field("cs_limit", HEX32),
+        field("ds_limit", HEX32),
+        field("ss_limit", HEX32),
+        field("es_limit", HEX32),
+        field("tr_limit", HEX32),
+        field("cs_ar", AR),
+        field("ds_ar", AR),
+        field("ss_ar", AR),
+        field("es_ar", AR),
+        field("tr_ar", int(2, Kind::Enum(TASKS))),
+        field("pad2", int(2, Kind::Const(0))),
+        field("pad3", int(4, Kind::Const(0))),
+    ],
+};
+
+const fn op(name: &'static str, number: u32, args: &'static [Field], returns: Returns) -> Operation {
+    Operation { name, number: NUMBER, select: Select::First(number as u64), args, results: &[], returns }
+}
+
+/// The sub-operations.
+pub(super) const OPERATIONS: &[Operation] = &[
+    op(
+        "vcpu_op.initialise",
+        abi::INITIALISE,
+        &[field("vcpuid", FRESH), field("arg", ptr_in(&Type::Struct(&CONTEXT_64)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.initialise_32",
+        abi::INITIALISE,
+        &[field("vcpuid", FRESH), field("arg", ptr_in(&Type::Struct(&CONTEXT_32)))],
+        Returns::Zero,
+    ),
+    op("vcpu_op.up", abi::UP, &[field("vcpuid", VCPU)], Returns::Zero),
+    op("vcpu_op.down", abi::DOWN, &[field("vcpuid", VCPU)], Returns::Zero),
+    op("vcpu_op.is_up", abi::IS_UP, &[field("vcpuid", VCPU)], Returns::Value),
+];

@@ -1,0 +1,18 @@
+//! What each item of the crate is called in C, by module of the crate.
+
+mod base;
+mod event;
+mod memory;
+mod sched;
+
+use crate::table::Table;
+
+/// Everything.
+pub(crate) fn all() -> Table {
+    let mut table = Table::default();
+    base::add(&mut table);
+    event::add(&mut table);
+    memory::add(&mut table);
+    sched::add(&mut table);
+    table
+}
