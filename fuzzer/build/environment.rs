@@ -38,9 +38,9 @@ pub(crate) fn scrub(command: &mut Command) {
 }
 
 /// Fixes everything of the release profile that reaches the code, whatever the workspace or the user says.
-pub(crate) fn fix_profile(command: &mut Command) {
+pub(crate) fn fix_profile(command: &mut Command, whole_program: bool) {
     for (name, value) in [
-        ("OPT_LEVEL", "2"),
+        ("OPT_LEVEL", if whole_program { "3" } else { "2" }),
         ("DEBUG", "line-tables-only"),
         ("STRIP", "none"),
         // A hypervisor that wraps silently hides what the fuzzer is looking for.
@@ -48,7 +48,7 @@ pub(crate) fn fix_profile(command: &mut Command) {
         ("DEBUG_ASSERTIONS", "false"),
         // One unit per crate: the order of the counters then depends on the source alone.
         ("CODEGEN_UNITS", "1"),
-        ("LTO", "off"),
+        ("LTO", if whole_program { "fat" } else { "off" }),
         ("INCREMENTAL", "false"),
         ("PANIC", "abort"),
     ] {

@@ -58,6 +58,7 @@ fn build_all(root: &Path) -> Result<(), String> {
         target: image.triple(),
         flags: image.flags(root, "hypervisor"),
         strip: false,
+        whole_program: false,
     };
     let mut agent_flags = image.flags(root, "agent");
     agent_flags.push(format!("-Clink-arg=-T{}", root.join("xtf-agent/link.ld").display()));
@@ -68,6 +69,7 @@ fn build_all(root: &Path) -> Result<(), String> {
         target: image.triple(),
         flags: agent_flags,
         strip: false,
+        whole_program: true,
     };
     let plugin = Artifact {
         package: "hyperfuzz-plugin",
@@ -76,6 +78,7 @@ fn build_all(root: &Path) -> Result<(), String> {
         target: &host,
         flags: Vec::new(),
         strip: true,
+        whole_program: false,
     };
     for (variable, artifact) in
         [("HYPERFUZZ_HYPERVISOR", hypervisor), ("HYPERFUZZ_AGENT", agent), ("HYPERFUZZ_PLUGIN", plugin)]
@@ -95,6 +98,8 @@ struct Artifact<'a> {
     flags: Vec<String>,
     /// Leave line tables out.
     strip: bool,
+    /// Optimise across crates: for what is neither measured nor debugged.
+    whole_program: bool,
 }
 
 impl Artifact<'_> {
@@ -110,7 +115,7 @@ impl Artifact<'_> {
             .args(["--target", self.target, "--target-dir"])
             .arg(&out);
         environment::scrub(&mut command);
-        environment::fix_profile(&mut command);
+        environment::fix_profile(&mut command, self.whole_program);
         if self.strip {
             command.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
         }

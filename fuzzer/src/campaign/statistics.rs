@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use coverage_hypercall::program::Status;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{Execution, Outcome},
+    program::{Call, Program, model::Value, walk},
     triage::bucket::Bucket,
 };
 
@@ -33,10 +34,17 @@ pub struct Statistics {
     pub crashes: BTreeMap<Bucket, u64>,
     /// Per operation.
     pub operations: BTreeMap<&'static str, Operation>,
+    /// Edges in the order in which they were first covered, with the operations of the program that did it.
+    #[serde(skip)]
+    pub first: Vec<(u32, Vec<&'static str>)>,
+    /// Edges that are in there.
+    #[serde(skip)]
+    seen: Vec<bool>,
 }
 
 /// Counters of one operation.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Calls that returned zero or more.
     pub succeeded: u64,
@@ -46,6 +54,10 @@ pub struct Operation {
     pub faulted: u64,
     /// Calls whose domain could not run, or that the agent refused.
     pub not_issued: u64,
+    /// Edges that no program had covered before one in which the operation occurs. Such an edge counts for each operation of that
+    /// program, since nobody knows which of them it was.
+    #[serde(default)]
+    pub edges: u64,
 }
 
 impl Operation {
@@ -53,15 +65,26 @@ impl Operation {
     pub fn returned(&self) -> u64 {
         self.succeeded + self.failed.values().sum::<u64>()
     }
+
+    /// Adds the calls of another session. Edges are not added: both sessions may have covered the same.
+    pub fn add(&mut self, other: &Self) {
+        self.succeeded += other.succeeded;
+        for (value, count) in &other.failed {
+            *self.failed.entry(*value).or_default() += count;
+        }
+        self.faulted += other.faulted;
+        self.not_issued += other.not_issued;
+    }
 }
 
 impl Statistics {
-    /// Adds one execution of a program whose calls are of these operations.
-    pub fn record(&mut self, operations: &[&'static str], execution: &Execution) {
+    /// Adds one execution whose calls are of these operations, and the program where there is a typed one.
+    pub fn record(&mut self, operations: &[&'static str], program: Option<&Program>, execution: &Execution) {
         self.executions += 1;
         self.idle += u64::from(execution.outcome == Outcome::Idle);
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
+        self.cover(operations, program, &execution.counters);
         for result in &execution.calls {
             let Some(name) = operations.get(usize::from(result.call)) else { continue };
             let operation = self.operations.entry(name).or_default();
@@ -83,8 +106,46 @@ impl Statistics {
         }
     }
 
+    /// Notes edges that no program has covered before.
+    fn cover(&mut self, operations: &[&'static str], program: Option<&Program>, counters: &[u8]) {
+        self.seen.resize(self.seen.len().max(counters.len()), false);
+        // Nearly always there is nothing new, and this is all that it costs.
+        if counters.iter().zip(&self.seen).all(|(count, seen)| *count == 0 || *seen) {
+            return;
+        }
+        let names = operations_of(operations, program);
+        for name in &names {
+            self.operations.entry(name).or_default();
+        }
+        for (edge, count) in counters.iter().enumerate() {
+            if *count != 0 && !std::mem::replace(&mut self.seen[edge], true) {
+                // Counters are counted in 32 bits everywhere.
+                self.first.push((edge as u32, names.clone()));
+                for name in &names {
+                    self.operations.entry(name).or_default().edges += 1;
+                }
+            }
+        }
+    }
+
     /// Counts an execution that ended in a bucket.
     pub fn crashed(&mut self, bucket: &Bucket) {
         *self.crashes.entry(bucket.clone()).or_default() += 1;
     }
+}
+
+/// Names of the operations of these calls and of those in the program's multicalls, each once.
+fn operations_of(calls: &[&'static str], program: Option<&Program>) -> Vec<&'static str> {
+    let mut names = calls.to_vec();
+    for call in program.into_iter().flat_map(|program| &program.calls) {
+        let Call { op, mut args, .. } = call.clone();
+        walk::values_mut(op, &mut args, &mut |_, value| {
+            if let Value::Entry(entry) = value {
+                names.push(entry.op.operation().name);
+            }
+        });
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
 }

@@ -112,7 +112,7 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
             self.failure = Some(error);
             return Err(Error::shutting_down());
         }
-        self.statistics.record(&self.operations, &self.execution);
+        self.statistics.record(&self.operations, input.program(), &self.execution);
         self.driver.executed(&mut self.engine, input.program(), &self.execution);
         Ok(&self.execution)
     }

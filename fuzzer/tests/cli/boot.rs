@@ -89,8 +89,14 @@ fn a_guest_that_does_not_end_is_ended() {
     let run = line("boot {}/loop.elf --time 2", dir.path()).exits(17);
     assert!(run.err.contains("until the time was over"), "{run:#?}");
     let running = Background::start("boot {}/loop.elf --time 60", dir.path());
-    until("it runs", || running.qemu().is_some());
-    let qemu = running.qemu().unwrap();
+    // The first that is seen may be one that only says its version.
+    let mut qemu = None;
+    until("it runs", || {
+        let before = std::mem::replace(&mut qemu, running.qemu());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        qemu.is_some() && qemu == before
+    });
+    let qemu = qemu.unwrap();
     running.signal(Signal::INT);
     let run = running.wait().exits(130);
     assert!(run.err.contains("interrupted"), "{run:#?}");

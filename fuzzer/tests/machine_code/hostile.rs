@@ -50,7 +50,8 @@ macro_rules! guests {
             ".endm",
             // An instruction after which the guest goes on, whatever it raises.
             ".macro attempt bytes:vararg",
-            "mov r13d, 37f - 36f",
+            ".byte 0x41, 0xbd", // mov r13d, imm32
+            ".long 37f - 36f",
             "36: .byte \\bytes",
             "37:",
             ".endm",
@@ -242,7 +243,7 @@ guests! {
         "attempt 0x0f, 0x37", "attempt 0x0f, 0x06", "attempt 0x0f, 0x01, 0xe0", "attempt 0x0f, 0xb9, 0xc0",
         "attempt 0xf0, 0x0f, 0xc7, 0xc8", "attempt 0x0f, 0x01, 0xc1", "attempt 0x0f, 0x01, 0xc2", "attempt 0x0f, 0x01, 0xc4",
         "attempt 0x0f, 0x01, 0xca", "attempt 0xf3, 0x90", "attempt 0x0f, 0x01, 0x38", "attempt 0x0f, 0x01, 0xd9",
-        "xor esi, esi", "2: mov eax, esi", "cpuid", "lea eax, [rsi + 0x40000000]", "cpuid", "lea eax, [rsi + 0x80000000]", "cpuid",
+        "xor esi, esi", "2: mov eax, esi", "cpuid", "lea eax, [rsi + 0x40000000]", "cpuid", "lea eax, [rsi - 0x80000000]", "cpuid",
         "lea eax, [rsi - 32]", "cpuid", "inc esi", "cmp esi, 64", "jb 2b", "sti", "hlt", "ret",
     ];
     self_modifying: [

@@ -43,7 +43,9 @@ core::arch::global_asm!(
     "mov eax, cr0",
     "or eax, 0x80000000",
     "mov cr0, eax",
-    "lgdt [{BASE} + machine_gdtr - machine_start]",
+    ".byte 0xb8", // mov eax, imm32
+    ".long {BASE} + machine_gdtr - machine_start",
+    "lgdt [eax]",
     ".byte 0xea", // a far jump
     ".long {BASE} + machine_long - machine_start",
     ".word 8",

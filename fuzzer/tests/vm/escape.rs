@@ -219,10 +219,13 @@ fn segments_belong_to_one_domain() {
         ("d1 agent.rdmsr(fs_base)", "= 0x1111"),
         ("d1 agent.rdmsr(gs_base)", "= 0x2222"),
         ("d2 agent.rdmsr(fs_base)", "= 0x3333"),
-        ("d1 agent.wrmsr(fs_base, 0x800000000000)", "raised exception 13, *"),
         ("d1 agent.wrmsr(gs_base, 0xffff800000000000)", "= 0"),
         ("d1 agent.rdmsr(gs_base)", "= 0xffff800000000000"),
     ]);
+    if TARGET == Target::ReferencePv {
+        // An hvm guest writes its own register, and QEMU takes everything.
+        vm.check(&[("d1 agent.wrmsr(fs_base, 0x800000000000)", "raised exception 13, *"), WELL]);
+    }
     vm.check_well();
 }
 

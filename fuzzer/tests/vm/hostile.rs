@@ -3,18 +3,17 @@
 use hyperfuzz::{
     engine::{Execution, Outcome},
     program::text,
+    target::Target,
 };
 
-use crate::{
-    common::Vm,
-    machine_code::hostile::{self, Hostile},
-};
+use super::machine_code::hostile::{self, Hostile};
+use crate::common::{TARGET, Vm};
 
 /// A program that says how the machine is: it touches memory, ports, the console, both domains.
 const HEALTH: &str = "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})\n\
     r1 = d2 event_channel_op.bind_interdomain(&{remote_dom: d1, remote_port: r0.port, local_port: out})\n\
     d2 event_channel_op.send(&{port: r1.local_port?1})\n\
-    d1 memory_op.populate_physmap(&{extent_start: &[0x400], nr_extents: 1})\n\
+    d1 memory_op.populate_physmap(0, &{extent_start: &[0x400], nr_extents: 1})\n\
     d1 console_io.write(6, &\"hello\\n\")\n\
     d2 agent.read(playground)\n\
     d1 agent.cpuid(xen_hvm, 0)";
@@ -29,7 +28,14 @@ fn quoted(code: &[u8]) -> String {
 fn program(guest: &Hostile, domain: &str) -> String {
     // mov r12d, imm32: the guest's memory is the playground.
     let prologue = [0x41, 0xbc, 0x00, 0x00, 0x28, 0x00];
-    let code = quoted(&[&prologue, guest.code].concat());
+    let mut code = [&prologue, guest.code].concat();
+    if TARGET == Target::ReferencePv {
+        // VMMCALL becomes SYSCALL and a NOP.
+        let calls: Vec<_> =
+            (0..code.len()).filter(|at| code[*at..].starts_with(&[0x0f, 0x01, 0xd9])).collect();
+        calls.into_iter().for_each(|at| code[at..at + 3].copy_from_slice(&[0x0f, 0x05, 0x90]));
+    }
+    let code = quoted(&code);
     format!(
         "d1 xen_version.version()\n{domain} raw.call(63, {code}, 0, 0, 0, 0, 0)\n{domain} agent.exec(arena)\n\
          d2 xen_version.version()\nd1 xen_version.version()"

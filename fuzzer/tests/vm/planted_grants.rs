@@ -37,7 +37,7 @@ fn unmap_underflow_loses_a_reference() {
     oracle(
         Bug::UnmapUnderflow,
         CrashKind::References,
-        "check_references",
+        "check_touched",
         &[
             GRANT,
             (
@@ -61,7 +61,7 @@ fn status_freed_leaves_a_freed_frame_mapped() {
     oracle(
         Bug::StatusFreed,
         CrashKind::FreedFrame,
-        "check_frame",
+        "check_touched",
         &[
             ("d1 grant_table_op.set_version(&{version: 2}, 1)", "= 0"),
             (

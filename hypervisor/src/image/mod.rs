@@ -17,6 +17,9 @@ mod selftest;
 mod stack;
 mod svm;
 
+// Linked for the functions that the compiler calls.
+use bare_mem as _;
+
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 

@@ -8,6 +8,8 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+// Linked for the functions that the compiler calls.
+use bare_mem as _;
 use xen_abi::{console, hypercall, sched};
 use xtf_agent::Exception;
 use zerocopy::IntoBytes;
@@ -76,67 +78,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     die(0, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: panic\n"))
 }
 
-/// What a C library would bring, for builds with the host's target.
+/// Never called: nothing unwinds. The precompiled core library of the host's target refers to it.
 #[cfg(not(target_os = "none"))]
-mod fallback {
-    use core::arch::global_asm;
-
-    global_asm!(
-        ".pushsection .text.agent_mem, \"ax\", @progbits",
-        ".globl memmove",
-        "memmove:",
-        "mov rax, rdi",
-        "mov rcx, rdx",
-        "mov r8, rdi",
-        "sub r8, rsi",
-        // Forwards is right unless the destination begins inside the source.
-        "cmp r8, rdx",
-        "jae 2f",
-        "lea rdi, [rdi + rdx - 1]",
-        "lea rsi, [rsi + rdx - 1]",
-        "std",
-        "rep movsb",
-        "cld",
-        "ret",
-        ".globl memcpy",
-        "memcpy:",
-        "mov rax, rdi",
-        "mov rcx, rdx",
-        "2:",
-        "shr rcx, 3",
-        "and edx, 7",
-        "rep movsq",
-        "mov ecx, edx",
-        "rep movsb",
-        "ret",
-        ".globl memset",
-        "memset:",
-        "mov r8, rdi",
-        "movzx eax, sil",
-        "mov rcx, rdx",
-        "rep stosb",
-        "mov rax, r8",
-        "ret",
-        ".globl memcmp",
-        "memcmp:",
-        ".globl bcmp",
-        "bcmp:",
-        "xor eax, eax",
-        "xor ecx, ecx",
-        "3:",
-        "cmp rcx, rdx",
-        "jae 4f",
-        "movzx eax, byte ptr [rdi + rcx]",
-        "movzx r8d, byte ptr [rsi + rcx]",
-        "inc rcx",
-        "sub eax, r8d",
-        "jz 3b",
-        "4:",
-        "ret",
-        ".popsection",
-    );
-
-    /// Never called: nothing unwinds. The precompiled core library refers to it.
-    #[unsafe(no_mangle)]
-    extern "C" fn rust_eh_personality() {}
-}
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

@@ -19,8 +19,8 @@ mod code {
     pub(super) const SHUTDOWN: u64 = 0x7f;
     pub(super) const VMMCALL: u64 = 0x81;
     pub(super) const WBINVD: u64 = 0x89;
-    /// IRET to XSETBV: all other codes of single instructions lie between them.
-    pub(super) const FIRST_INSTRUCTION: u64 = 0x74;
+    /// RDTSC to XSETBV: all other codes of single instructions lie between them.
+    pub(super) const FIRST_INSTRUCTION: u64 = 0x6e;
     pub(super) const LAST_INSTRUCTION: u64 = 0x8d;
     pub(super) const NESTED_PAGE_FAULT: u64 = 0x400;
     /// VMEXIT_INVALID is −1; QEMU writes 32 bits of it.
