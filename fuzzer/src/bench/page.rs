@@ -106,7 +106,7 @@ fn overall(group: &Group, cells: &[&Cell]) -> String {
     let top = group.bugs.len().max(1) as f64;
     let step = if top > 10.0 { 5.0 } else { 2.0 };
     let frame = Frame {
-        width: 540.0,
+        width: 520.0,
         height: 300.0,
         first: 0.1,
         last: group.horizon_seconds.max(1.0),

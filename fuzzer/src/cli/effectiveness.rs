@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// Most hypercalls of a trial.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
+    /// End a trial when all of its planted bugs have been detected.
+    #[arg(long)]
+    until_all: bool,
     /// What the seeds of all trials are made from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -87,8 +90,16 @@ pub(super) struct Args {
 }
 
 /// Bugs that B5 finds within seconds on any machine: those of the gate.
-const QUICK: [Bug; 5] =
-    [Bug::PollUnalloc, Bug::CountSign, Bug::BatchPrivilege, Bug::M2pDesync, Bug::ExchangeOob];
+const QUICK: [Bug; 8] = [
+    Bug::PollUnalloc,
+    Bug::CountSign,
+    Bug::M2pDesync,
+    Bug::GrantUninit,
+    Bug::LockLeak,
+    Bug::RefLeak,
+    Bug::RetvalSign,
+    Bug::StackLeak,
+];
 
 impl Args {
     /// What the options ask for.
@@ -136,9 +147,9 @@ impl Args {
             plants,
             one_at_a_time: self.one_at_a_time,
             clean: self.clean.unwrap_or(u32::from(ci)),
-            cap_seconds: self.cap.map_or(if ci { 40 } else { 600 }, |cap| cap.as_secs()),
+            cap_seconds: self.cap.map_or(if ci { 60 } else { 600 }, |cap| cap.as_secs()),
             cap_calls: self.calls,
-            until_all: ci,
+            until_all: ci || self.until_all,
             seed: self.seed,
         })
     }

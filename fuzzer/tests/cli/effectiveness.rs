@@ -19,8 +19,9 @@ fn trials(benchmark: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-const SMALL: &str =
-    "bench effectiveness {} --corpus seeded --plant count-sign,poll-unalloc --cap 6 --mode b5,b0";
+/// Calls end its trials, not the clock: with the seeds that it has, it comes to the same on any machine.
+const SMALL: &str = "bench effectiveness {} --corpus seeded --plant count-sign,grant-uninit --until-all --calls 20000 \
+                     --cap 100 --mode b5,b0";
 
 #[test]
 fn a_small_benchmark_says_who_found_what_and_is_not_run_twice() {
@@ -36,9 +37,9 @@ fn a_small_benchmark_says_who_found_what_and_is_not_run_twice() {
         ["reference-hvm-seeded-b0-000", "reference-hvm-seeded-b5-000", "reference-hvm-seeded-b5-clean-000"]
     );
 
-    // What B5 finds within the time on any machine, it says when, and that it can be reproduced.
+    // When B5 found what, and that it can be reproduced.
     let b5: serde_json::Value = serde_json::from_str(&found["reference-hvm-seeded-b5-000"]).unwrap();
-    for bug in ["count-sign", "poll-unalloc"] {
+    for bug in ["count-sign", "grant-uninit"] {
         let record = &b5["bugs"][bug];
         let at = |what: &str| {
             record[what]["first"]["seconds"].as_f64().unwrap_or_else(|| panic!("{what}: {record}"))
@@ -46,7 +47,7 @@ fn a_small_benchmark_says_who_found_what_and_is_not_run_twice() {
         assert!(at("reached") <= at("triggered") && at("triggered") <= at("detected"), "{record}");
         assert_eq!(record["replay"]["reproduced"], 10, "{record}");
         assert_eq!(record["replay"]["on_clean_boot"], true, "{record}");
-        assert_eq!(record["replay"]["calls"], 1, "{record}");
+        assert!(record["replay"]["calls"].as_u64() <= Some(2), "{record}");
     }
     assert_eq!(b5["reset_mismatches"][0], 0, "{}", b5["reset_mismatches"]);
     assert!(b5["reset_mismatches"][1].as_u64() > Some(0), "{}", b5["reset_mismatches"]);
@@ -66,7 +67,7 @@ fn a_small_benchmark_says_who_found_what_and_is_not_run_twice() {
         serde_json::from_slice(&fs::read(root.join("results.json")).unwrap()).unwrap();
     assert_eq!(summary["groups"][0]["cells"].as_array().map(Vec::len), Some(2));
     let page = fs::read_to_string(root.join("index.html")).unwrap();
-    for word in ["<svg", "poll-unalloc", "B5 detects 2 of 2 bugs", "nothing was found"] {
+    for word in ["<svg", "grant-uninit", "B5 detects 2 of 2 bugs", "nothing was found"] {
         assert!(page.contains(word), "{word}");
     }
 
