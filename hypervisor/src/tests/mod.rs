@@ -2,6 +2,7 @@
 
 mod event_fifo;
 mod events;
+mod grant_sequences;
 mod grants;
 mod guests;
 mod interface;
