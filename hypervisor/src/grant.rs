@@ -158,6 +158,11 @@ impl Grants {
         }
     }
 
+    /// A frame is part of the table.
+    pub(crate) fn has_frame(&self, mfn: Mfn) -> bool {
+        self.shared.contains(&mfn) || self.status.contains(&mfn)
+    }
+
     /// Number of entries.
     pub(crate) fn entries(&self) -> u32 {
         if self.version == 0 { 0 } else { self.shared.len() as u32 * entries_per_frame(self.version) }

@@ -93,6 +93,7 @@ impl Hypervisor {
         }
         let from = from.mfn.address().0 + u64::from(op.source.offset);
         let to = to.mfn.address().0 + u64::from(op.dest.offset);
+        self.memory.work(2);
         let mut done = 0;
         let mut chunk = [0; CHUNK];
         while done < usize::from(op.len) {

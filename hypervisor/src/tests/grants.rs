@@ -97,6 +97,15 @@ impl World {
         op.status
     }
 
+    /// The domain sees its table where it should.
+    pub(super) fn is_table(&self, id: VcpuId) -> bool {
+        self.kind(id, TABLE) == Some(Kind::GrantTable)
+    }
+
+    pub(super) fn version(&self, id: VcpuId) -> u32 {
+        self.hypervisor.domain(id.domain).unwrap().grants.version
+    }
+
     fn references(&self, id: VcpuId, gfn: u64) -> u32 {
         let mapping = self.hypervisor.lookup(id.domain, Gfn(gfn)).expect("mapped");
         self.hypervisor.memory.frames.references(mapping.mfn)

@@ -4,6 +4,7 @@ mod device_model;
 mod domctl;
 mod event_fifo;
 mod events;
+mod grant_sequences;
 mod grants;
 mod guests;
 mod interface;

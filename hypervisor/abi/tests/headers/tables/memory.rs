@@ -33,6 +33,12 @@ pub(super) fn add(table: &mut Table) {
         MAPSPACE_GMFN_RANGE: "XENMAPSPACE_gmfn_range",
         MAPSPACE_GMFN_FOREIGN: "XENMAPSPACE_gmfn_foreign",
         MAPSPACE_DEV_MMIO: "XENMAPSPACE_dev_mmio",
+        ACQUIRE_RESOURCE: "XENMEM_acquire_resource",
+        RESOURCE_IOREQ_SERVER: "XENMEM_resource_ioreq_server",
+        RESOURCE_GRANT_TABLE: "XENMEM_resource_grant_table",
+        RESOURCE_GRANT_TABLE_SHARED: "XENMEM_resource_grant_table_id_shared",
+        RESOURCE_GRANT_TABLE_STATUS: "XENMEM_resource_grant_table_id_status",
+        MAPIDX_GRANT_TABLE_STATUS: "XENMAPIDX_grant_table_status",
         MEMF_POPULATE_ON_DEMAND: "XENMEMF_populate_on_demand",
         MEMF_EXACT_NODE: "XENMEMF_exact_node_request",
         MEMF_VNODE: "XENMEMF_vnode",
@@ -70,4 +76,7 @@ pub(super) fn add(table: &mut Table) {
     });
     structure!(table, memory::RemoveFromPhysmap, "struct xen_remove_from_physmap", { domid, gpfn });
     structure!(table, memory::MemoryMap, "struct xen_memory_map", { nr_entries, buffer });
+    structure!(table, memory::AcquireResource, "struct xen_mem_acquire_resource", {
+        domid, kind: "type", id, nr_frames, frame, frame_list,
+    });
 }

@@ -2,6 +2,7 @@
 
 mod base;
 mod event;
+mod grant;
 mod memory;
 mod sched;
 
@@ -12,6 +13,7 @@ pub(crate) fn all() -> Table {
     let mut table = Table::default();
     base::add(&mut table);
     event::add(&mut table);
+    grant::add(&mut table);
     memory::add(&mut table);
     sched::add(&mut table);
     table
