@@ -53,7 +53,7 @@ fn node_oob_is_out_of_bounds() {
 #[test]
 fn order_unbounded_takes_too_long() {
     let call = reservation("populate_physmap", 0x20000, 31, 0);
-    check(Bug::OrderUnbounded, &[(&call, "= 0")], CrashKind::Latency, "populate", "more steps");
+    check(Bug::OrderUnbounded, &[(&call, "= 0")], CrashKind::Latency, "dispatch", "more steps");
 }
 
 #[test]
