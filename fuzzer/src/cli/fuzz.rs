@@ -136,7 +136,15 @@ pub(super) fn session(
             stop: stop.clone(),
         },
     };
-    let mut runner = Runner::new(&mut store, &classifier, live, edges, stop, options.until_finding);
+    let mut runner = Runner::new(
+        &mut store,
+        &classifier,
+        settings.on(settings.target().other_mode()),
+        live,
+        edges,
+        stop,
+        options.until_finding,
+    );
     let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
     let (live, findings, unconfirmed) = runner.finish();
     let (statistics, ended) = result?;

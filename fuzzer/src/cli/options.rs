@@ -22,9 +22,9 @@ static SEEDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../corpora/seeds");
 /// What is fuzzed, and with which machine.
 #[derive(Clone, Debug, Args)]
 pub(super) struct TargetOptions {
-    /// What to fuzz.
-    #[arg(long, value_name = "NAME", default_value = "reference-hvm")]
-    pub(super) target: Target,
+    /// What to fuzz; reference-hvm, or the target of the finding that is replayed, if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(super) target: Option<Target>,
     /// Planted bugs to switch on, separated by commas: a test of the fuzzer, not of the hypervisor.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(super) plant: Vec<String>,
@@ -46,7 +46,7 @@ impl TargetOptions {
     /// What is missing, and how to get it.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         super::doctor::require(&self.qemu, self.install)?;
-        Settings::new(self.target, &self.plant, &self.qemu, self.core)
+        Settings::new(self.target.unwrap_or(Target::ReferenceHvm), &self.plant, &self.qemu, self.core)
     }
 }
 

@@ -76,7 +76,7 @@ impl Hypervisor {
 
     /// A program has ended: who had no part in it is as before.
     pub(crate) fn check_uninvolved(&mut self) {
-        for id in 0..MAX_DOMAINS as DomId {
+        for id in self.domains.ids() {
             if !self.checks.is_involved(id) && self.checks.digests[usize::from(id)] != self.digest(id) {
                 self.violation(CrashKind::Isolation, "a domain changed that had no part in the program");
             }
