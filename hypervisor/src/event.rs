@@ -124,22 +124,20 @@ impl EventChannels {
         Err(Errno::Nospc)
     }
 
-    /// The first port in use from `from` on, and how many places were looked at.
-    pub(crate) fn next_in_use(&self, from: u32) -> (Option<u32>, u32) {
+    /// The first port in use from `from` on.
+    pub(crate) fn next_in_use(&self, from: u32) -> Option<u32> {
         let mut port = from;
-        let mut looked_at = 0;
         while let Some(bucket) = self.buckets.get((port / BUCKET) as usize) {
             let Some(bucket) = bucket else {
                 port = (port / BUCKET + 1) * BUCKET;
                 continue;
             };
-            looked_at += 1;
             if bucket[(port % BUCKET) as usize].binding != Binding::Closed {
-                return (Some(port), looked_at);
+                return Some(port);
             }
             port += 1;
         }
-        (None, looked_at)
+        None
     }
 
     /// Buckets that were allocated.

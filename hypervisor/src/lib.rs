@@ -40,6 +40,6 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
-pub use instruction::Instruction;
+pub use instruction::{Decoded, Instruction};
 pub use options::Options;
 pub use start::{Segment, StartState};

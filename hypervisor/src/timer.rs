@@ -118,17 +118,7 @@ impl Hypervisor {
                 }
             }
         }
-        self.timer_event(id);
-    }
-
-    /// Raises `VIRQ_TIMER` in a vCPU that has bound it.
-    pub(crate) fn timer_event(&mut self, id: VcpuId) {
-        let port = self
-            .domain(id.domain)
-            .and_then(|domain| domain.events.virqs.get(&(id.vcpu, event::VIRQ_TIMER)).copied());
-        if let Some(port) = port {
-            self.set_pending(id.domain, port);
-        }
+        self.raise_virq(id, event::VIRQ_TIMER);
     }
 
     /// Nobody can go on: lets the time pass until a timer wakes somebody. False if none does.

@@ -2,6 +2,7 @@
 //!
 //! [`store`] is the directory, [`statistics`] the counters, [`runner`] drives a session over both.
 
+pub mod operations;
 pub mod runner;
 pub mod statistics;
 pub mod store;

@@ -14,6 +14,7 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::{
+    operations::Record,
     statistics::Statistics,
     store::{self, Store},
 };
@@ -44,6 +45,8 @@ pub struct Runner<'a> {
     live: Live,
     seed: u64,
     edges: usize,
+    /// What earlier sessions have done with each operation.
+    record: Record,
     metrics_at: Instant,
     /// Set from outside to end the session, and by this where it shall end with the first finding.
     stop: Arc<AtomicBool>,
@@ -66,7 +69,10 @@ impl<'a> Runner<'a> {
         until_finding: bool,
     ) -> Self {
         let seed = store.session_seed();
+        // A record that is damaged is begun again: it is a help for people, and nothing depends on it.
+        let record = Record::load(store.root()).ok().flatten().unwrap_or_default();
         Self {
+            record,
             store,
             classifier,
             elsewhere,
@@ -79,6 +85,14 @@ impl<'a> Runner<'a> {
             findings: Vec::new(),
             unconfirmed: BTreeSet::new(),
         }
+    }
+
+    /// Stores what this session and those before it have done with each operation.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store_operations(&self, statistics: &Statistics) -> Result<(), store::StoreError> {
+        self.record.with(statistics, self.edges).store(self.store.root())
     }
 
     /// Ends the live line and gives it back.
@@ -172,6 +186,7 @@ impl<E: Engine> Driver<E> for Runner<'_> {
         }
         if self.metrics_at.elapsed() >= METRICS_EVERY {
             self.metrics_at = Instant::now();
+            self.store_operations(statistics)?;
             self.store.metrics(&json!({
                 "session": self.store.description().sessions,
                 "seconds": self.live.elapsed().as_secs_f64(),

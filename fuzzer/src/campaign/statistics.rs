@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use coverage_hypercall::program::Status;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{Execution, Outcome},
-    program::Program,
+    program::{Call, Program, model::Value, walk},
     triage::bucket::Bucket,
 };
 
@@ -34,10 +34,17 @@ pub struct Statistics {
     pub crashes: BTreeMap<Bucket, u64>,
     /// Per operation.
     pub operations: BTreeMap<&'static str, Operation>,
+    /// Edges in the order in which they were first covered, with the operations of the program that did it.
+    #[serde(skip)]
+    pub first: Vec<(u32, Vec<&'static str>)>,
+    /// Edges that are in there.
+    #[serde(skip)]
+    seen: Vec<bool>,
 }
 
 /// Counters of one operation.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Calls that returned zero or more.
     pub succeeded: u64,
@@ -47,12 +54,26 @@ pub struct Operation {
     pub faulted: u64,
     /// Calls whose domain could not run, or that the agent refused.
     pub not_issued: u64,
+    /// Edges that no program had covered before one in which the operation occurs. Such an edge counts for each operation of that
+    /// program, since nobody knows which of them it was.
+    #[serde(default)]
+    pub edges: u64,
 }
 
 impl Operation {
     /// Calls that reached the hypervisor and came back.
     pub fn returned(&self) -> u64 {
         self.succeeded + self.failed.values().sum::<u64>()
+    }
+
+    /// Adds the calls of another session. Edges are not added: both sessions may have covered the same.
+    pub fn add(&mut self, other: &Self) {
+        self.succeeded += other.succeeded;
+        for (value, count) in &other.failed {
+            *self.failed.entry(*value).or_default() += count;
+        }
+        self.faulted += other.faulted;
+        self.not_issued += other.not_issued;
     }
 }
 
@@ -63,6 +84,7 @@ impl Statistics {
         self.idle += u64::from(execution.outcome == Outcome::Idle);
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
+        self.cover(program, &execution.counters);
         for result in &execution.calls {
             let Some(call) = program.calls.get(usize::from(result.call)) else { continue };
             let operation = self.operations.entry(call.op.operation().name).or_default();
@@ -84,8 +106,47 @@ impl Statistics {
         }
     }
 
+    /// Notes edges that no program has covered before.
+    fn cover(&mut self, program: &Program, counters: &[u8]) {
+        self.seen.resize(self.seen.len().max(counters.len()), false);
+        // Nearly always there is nothing new, and this is all that it costs.
+        if counters.iter().zip(&self.seen).all(|(count, seen)| *count == 0 || *seen) {
+            return;
+        }
+        let names = operations_of(program);
+        for name in &names {
+            self.operations.entry(name).or_default();
+        }
+        for (edge, count) in counters.iter().enumerate() {
+            if *count != 0 && !std::mem::replace(&mut self.seen[edge], true) {
+                // Counters are counted in 32 bits everywhere.
+                self.first.push((edge as u32, names.clone()));
+                for name in &names {
+                    self.operations.entry(name).or_default().edges += 1;
+                }
+            }
+        }
+    }
+
     /// Counts an execution that ended in a bucket.
     pub fn crashed(&mut self, bucket: &Bucket) {
         *self.crashes.entry(bucket.clone()).or_default() += 1;
     }
+}
+
+/// Names of the operations that occur in a program, also as entries of multicalls, each once.
+fn operations_of(program: &Program) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for call in &program.calls {
+        let Call { op, mut args, .. } = call.clone();
+        names.push(op.operation().name);
+        walk::values_mut(op, &mut args, &mut |_, value| {
+            if let Value::Entry(entry) = value {
+                names.push(entry.op.operation().name);
+            }
+        });
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
 }

@@ -5,6 +5,7 @@
 //! DIR/lock                   held while a fuzzer runs here
 //! DIR/corpus/000012-9f….hf   programs in the order in which they were found
 //! DIR/findings/<bucket>/     one directory per bucket
+//! DIR/operations.json        what was done with each operation, over all sessions
 //! DIR/metrics.jsonl          a line every few seconds
 //! ```
 //!

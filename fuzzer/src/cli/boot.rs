@@ -17,6 +17,7 @@ use super::{
 use crate::{
     engine::boot::{self, Ending, Guest},
     report::{finding::printable, live::emit, output},
+    target::Target,
 };
 
 /// Least memory of a guest, in bytes.
@@ -88,6 +89,13 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.cmdline.contains(['\n', '\r', '#']) || !args.cmdline.is_ascii() {
         bail!("--cmdline takes one line of ASCII without `#`");
+    }
+    if args.target.target != Target::ReferenceHvm {
+        bail!(
+            "--target {}: a guest image brings its own kernel, which only {} runs",
+            args.target.target,
+            Target::ReferenceHvm
+        );
     }
     let guest = Guest {
         image: read(&args.image)?,

@@ -146,8 +146,10 @@ pub(super) fn session(
         options.until_finding,
     );
     let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
+    let stored = result.as_ref().map_or(Ok(()), |(statistics, _)| runner.store_operations(statistics));
     let (live, findings, unconfirmed) = runner.finish();
     let (statistics, ended) = result?;
+    stored?;
     Ok(Session {
         statistics,
         findings,

@@ -5,6 +5,7 @@ mod boot;
 mod corpus;
 mod doctor;
 mod fuzz;
+mod interface;
 mod options;
 mod replay;
 mod smoke;
@@ -75,6 +76,8 @@ enum Command {
     /// List, show, convert and check program files.
     #[command(subcommand)]
     Corpus(corpus::Command),
+    /// Print what the fuzzer knows of the hypercalls, or what a campaign did with each.
+    Interface(interface::Args),
     /// Say what this machine has, what is missing, and what will be used.
     Doctor(doctor::Args),
     /// Measure.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
+        Command::Interface(args) => interface::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
     };

@@ -13,8 +13,10 @@ mod memory_op;
 mod multicall;
 mod raw;
 mod sched_op;
+mod set_timer_op;
 mod types;
 mod vcpu_op;
+mod vm_assist;
 mod xen_version;
 
 pub use types::{
@@ -29,7 +31,9 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("xen_version", 2, xen_version::OPERATIONS),
     ("console_io", 2, console_io::OPERATIONS),
     ("sched_op", 4, sched_op::OPERATIONS),
-    ("vcpu_op", 5, vcpu_op::OPERATIONS),
+    ("vcpu_op", 6, vcpu_op::OPERATIONS),
+    ("set_timer_op", 1, set_timer_op::OPERATIONS),
+    ("vm_assist", 1, vm_assist::OPERATIONS),
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
     ("grant_table_op", 10, grant_table_op::OPERATIONS),
@@ -296,6 +300,13 @@ mod tests {
             assert_eq!(offsets[31], registers + core::mem::offset_of!(Hvm32, tr_ar));
             assert_eq!(size, size_of::<HvmContext>());
         }
+        agree!("vcpu_op.set_periodic_timer", xen_abi::vcpu::PeriodicTimer, period_ns);
+        agree!("vcpu_op.set_singleshot_timer", xen_abi::vcpu::SingleshotTimer, timeout_abs_ns, flags);
+        agree!("vcpu_op.register_vcpu_info", xen_abi::vcpu::RegisterVcpuInfo, mfn, offset, rsvd);
+        agree!("vcpu_op.get_physid", xen_abi::vcpu::Physid, phys_id);
+        agree!("vcpu_op.register_runstate_memory_area", xen_abi::vcpu::Area, addr);
+        agree!("vcpu_op.register_vcpu_time_memory_area", xen_abi::vcpu::Area, addr);
+        assert_eq!(layout("vcpu_op.get_runstate_info").1, size_of::<xen_abi::vcpu::RunstateInfo>());
         agree!("xen_version.compile_info", CompileInfo, compiler, compile_by, compile_domain, compile_date);
         agree!("xen_version.get_features", FeatureInfo, submap_idx, submap);
         agree!(

@@ -94,6 +94,69 @@ const CONTEXT_32: StructType = StructType {
     ],
 };
 
+const RUNSTATE: StructType = StructType {
+    name: "vcpu_runstate_info",
+    fields: &[
+        out("state", U32),
+        out("state_entry_time", U64),
+        out("running", U64),
+        out("runnable", U64),
+        out("blocked", U64),
+        out("offline", U64),
+    ],
+};
+const TIME: StructType = StructType {
+    name: "vcpu_time_info",
+    fields: &[
+        out("version", U32),
+        out("pad0", U32),
+        out("tsc_timestamp", U64),
+        out("system_time", U64),
+        out("tsc_to_system_mul", U32),
+        out("tsc_shift", int(1, Kind::Plain)),
+        out("flags", int(1, Kind::Plain)),
+        out("pad1", int(2, Kind::Plain)),
+    ],
+};
+/// Agents see their memory where it is: a pointer does for a guest-physical address, too.
+const RUNSTATE_AREA: StructType = StructType {
+    name: "vcpu_register_runstate_memory_area",
+    fields: &[field("addr", ptr_out(&Type::Struct(&RUNSTATE)))],
+};
+const TIME_AREA: StructType = StructType {
+    name: "vcpu_register_time_memory_area",
+    fields: &[field("addr", ptr_out(&Type::Struct(&TIME)))],
+};
+
+/// In nanoseconds.
+const PERIODS: &[Named] = &[("ms", 1_000_000), ("second", 1_000_000_000), ("none", 0)];
+/// Points in time, in nanoseconds since the start.
+const DEADLINES: &[Named] = &[("past", 1), ("ms", 1_000_000), ("second", 1_000_000_000)];
+const FLAGS: &[Named] = &[("future", abi::SSHOTTMR_FUTURE as u64)];
+/// A `vcpu_info` has 64 bytes.
+const OFFSETS: &[Named] = &[("first", 0), ("second", 64), ("last", 4032)];
+
+const PERIODIC: StructType = StructType {
+    name: "vcpu_set_periodic_timer",
+    fields: &[field("period_ns", int(8, Kind::Enum(PERIODS)))],
+};
+const SINGLESHOT: StructType = StructType {
+    name: "vcpu_set_singleshot_timer",
+    fields: &[
+        field("timeout_abs_ns", int(8, Kind::Enum(DEADLINES))),
+        field("flags", int(4, Kind::Flags(FLAGS))),
+    ],
+};
+const REGISTER_INFO: StructType = StructType {
+    name: "vcpu_register_vcpu_info",
+    fields: &[
+        field("mfn", FRAME),
+        field("offset", int(4, Kind::Enum(OFFSETS))),
+        field("rsvd", int(4, Kind::Const(0))),
+    ],
+};
+const PHYSID: StructType = StructType { name: "vcpu_get_physid", fields: &[out("phys_id", U64)] };
+
 const fn op(name: &'static str, number: u32, args: &'static [Field], returns: Returns) -> Operation {
     Operation { name, number: NUMBER, select: Select::First(number as u64), args, results: &[], returns }
 }
@@ -115,4 +178,66 @@ pub(super) const OPERATIONS: &[Operation] = &[
     op("vcpu_op.up", abi::UP, &[field("vcpuid", VCPU)], Returns::Zero),
     op("vcpu_op.down", abi::DOWN, &[field("vcpuid", VCPU)], Returns::Zero),
     op("vcpu_op.is_up", abi::IS_UP, &[field("vcpuid", VCPU)], Returns::Value),
+    op(
+        "vcpu_op.get_runstate_info",
+        abi::GET_RUNSTATE_INFO,
+        &[field("vcpuid", VCPU), field("arg", ptr_out(&Type::Struct(&RUNSTATE)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.register_runstate_memory_area",
+        abi::REGISTER_RUNSTATE_MEMORY_AREA,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&RUNSTATE_AREA)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.set_periodic_timer",
+        abi::SET_PERIODIC_TIMER,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&PERIODIC)))],
+        Returns::Zero,
+    ),
+    op("vcpu_op.stop_periodic_timer", abi::STOP_PERIODIC_TIMER, &[field("vcpuid", VCPU)], Returns::Zero),
+    op(
+        "vcpu_op.set_singleshot_timer",
+        abi::SET_SINGLESHOT_TIMER,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&SINGLESHOT)))],
+        Returns::Zero,
+    ),
+    op("vcpu_op.stop_singleshot_timer", abi::STOP_SINGLESHOT_TIMER, &[field("vcpuid", VCPU)], Returns::Zero),
+    op(
+        "vcpu_op.register_vcpu_info",
+        abi::REGISTER_VCPU_INFO,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&REGISTER_INFO)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.send_nmi",
+        abi::SEND_NMI,
+        &[field("vcpuid", VCPU), field("arg", int(8, Kind::Const(0)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.get_physid",
+        abi::GET_PHYSID,
+        &[field("vcpuid", VCPU), field("arg", ptr_out(&Type::Struct(&PHYSID)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.register_vcpu_time_memory_area",
+        abi::REGISTER_VCPU_TIME_MEMORY_AREA,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&TIME_AREA)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.register_runstate_phys_area",
+        abi::REGISTER_RUNSTATE_PHYS_AREA,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&RUNSTATE_AREA)))],
+        Returns::Zero,
+    ),
+    op(
+        "vcpu_op.register_vcpu_time_phys_area",
+        abi::REGISTER_VCPU_TIME_PHYS_AREA,
+        &[field("vcpuid", VCPU), field("arg", ptr_in(&Type::Struct(&TIME_AREA)))],
+        Returns::Zero,
+    ),
 ];

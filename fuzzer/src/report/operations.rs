@@ -41,6 +41,18 @@ pub fn rows(interface: &Interface, statistics: &Statistics) -> Vec<Row> {
         .collect()
 }
 
+/// Negative return values and how often there were, the most frequent first.
+pub(super) fn by_frequency(counters: &Operation) -> Vec<(i64, u64)> {
+    let mut errors: Vec<_> = counters.failed.iter().map(|(value, count)| (*value, *count)).collect();
+    errors.sort_by_key(|&(value, count)| (std::cmp::Reverse(count), value));
+    errors
+}
+
+/// The name of a negative return value, or the number where it has none.
+pub(super) fn error_name(value: i64) -> String {
+    errno(value).map_or_else(|| value.to_string(), Into::into)
+}
+
 /// The table as text.
 pub fn render(rows: &[Row]) -> String {
     let mut out = String::new();
@@ -52,13 +64,8 @@ pub fn render(rows: &[Row]) -> String {
             (false, _) => "NOT REACHED",
         };
         let _ = write!(out, "  {:width$}  {state:15}  {:>9} ok", row.name, row.counters.succeeded);
-        let mut errors: Vec<_> = row.counters.failed.iter().collect();
-        errors.sort_by_key(|&(value, count)| (std::cmp::Reverse(*count), *value));
-        for (value, count) in errors.into_iter().take(4) {
-            let _ = match errno(*value) {
-                Some(name) => write!(out, "  {name} {count}"),
-                None => write!(out, "  {value} {count}"),
-            };
+        for (value, count) in by_frequency(&row.counters).into_iter().take(4) {
+            let _ = write!(out, "  {} {count}", error_name(value));
         }
         if row.counters.faulted > 0 {
             let _ = write!(out, "  faulted {}", row.counters.faulted);

@@ -134,15 +134,3 @@ fn a_masked_port_wakes_its_domain_when_it_is_unmasked() {
         ("d1 sched_op.block()", "= 0"),
     ]);
 }
-
-#[test]
-fn the_fifo_abi_is_not_there() {
-    Vm::boot().check(&[
-        (
-            "d1 event_channel_op.init_control(&{control_gfn: 0x290, offset: 0, vcpu: 0, link_bits: out, pad: out})",
-            "= -38 (ENOSYS)",
-        ),
-        ("d1 event_channel_op.expand_array(&{array_gfn: 0x291})", "= -38 (ENOSYS)"),
-        ("d1 event_channel_op.set_priority(&{port: 1, priority: 7})", "= -38 (ENOSYS)"),
-    ]);
-}

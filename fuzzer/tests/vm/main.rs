@@ -5,20 +5,27 @@
 
 #[path = "../common/mod.rs"]
 pub(crate) mod common;
+#[path = "../machine_code/mod.rs"]
+pub(crate) mod machine_code;
 
 mod agent;
 mod corpora;
 mod coverage;
 mod escape;
+mod event_fifo;
 mod events;
 mod grants;
 mod harness;
+mod hostile;
 mod memory;
 mod modes;
 mod multicall;
 mod planted;
+mod planted_events;
 mod planted_grants;
+mod planted_vcpus;
 mod reset;
 mod sched;
+mod timers;
 mod vcpus;
 mod version;

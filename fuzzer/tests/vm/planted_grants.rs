@@ -4,7 +4,7 @@ use coverage_hypercall::crash::CrashKind;
 use hyperfuzz::engine::Outcome;
 use planted_bugs::Bug;
 
-use crate::planted::{check_calls, record};
+use super::planted::{check_calls, record};
 
 const GRANT: (&str, &str) = ("d1 agent.grant_access(9, d2, 0x280, 0x0)", "= 9");
 
@@ -37,7 +37,7 @@ fn unmap_underflow_loses_a_reference() {
     oracle(
         Bug::UnmapUnderflow,
         CrashKind::References,
-        "check_references",
+        "check_touched",
         &[
             GRANT,
             (
@@ -61,7 +61,7 @@ fn status_freed_leaves_a_freed_frame_mapped() {
     oracle(
         Bug::StatusFreed,
         CrashKind::FreedFrame,
-        "check_frame",
+        "check_touched",
         &[
             ("d1 grant_table_op.set_version(&{version: 2}, 1)", "= 0"),
             (

@@ -173,3 +173,118 @@ fn a_vcpu_is_initialised_once() {
     );
     vm.check_well();
 }
+
+#[test]
+fn run_states_are_told_and_kept_up_to_date() {
+    let mut vm = Vm::boot();
+    vm.check(&[
+        ("d1 vcpu_op.get_runstate_info(0, &{state: 9})", "= 0; arg.state = 0; *"),
+        ("d1 vcpu_op.get_runstate_info(1, &{state: 9})", "= 0; arg.state = 1; *"),
+        ("d1 vcpu_op.get_runstate_info(2, &{state: 9})", "= 0; arg.state = 3; *"),
+        ("d1 vcpu_op.get_runstate_info(3, &{state: 9})", "= -2 (ENOENT)"),
+        ("d1 vcpu_op.get_runstate_info(0, null)", "= -14 (EFAULT)"),
+        ("d1 vcpu_op.get_physid(0, &{phys_id: out})", "= -22 (EINVAL)"),
+    ]);
+    vm.check(&[
+        ("d1 vcpu_op.register_runstate_memory_area(0, &{addr: bad(0x281000)})", "= 0"),
+        ("d1 agent.read(0x281000)", "= 0"),
+        ("d1:1 agent.read(0x281000)", "= 1"),
+        ("d1 agent.read(0x281000)", "= 0"),
+        ("d1 vm_assist.enable(runstate_update_flag)", "= 0"),
+        ("d1:1 agent.read(0x281000)", "= 1"),
+        ("d1 agent.read(0x281000)", "= 0"),
+        // Where nothing can be written, nothing is.
+        ("d1 vcpu_op.register_runstate_memory_area(0, &{addr: bad(0xffff800000000000)})", "= 0"),
+        ("d1 vcpu_op.register_vcpu_time_memory_area(0, &{addr: bad(0xfffffffffffffff8)})", "= 0"),
+        ("d1:1 agent.read(0x281000)", "= 0"),
+        ("d1 vcpu_op.register_vcpu_time_memory_area(1, &{addr: bad(0x282000)})", "= 0"),
+        ("d1 agent.read(0x282018)", "= 0x10180000000"),
+    ]);
+    // A frame that is given away is written to no longer where others could see it.
+    vm.check(&[
+        ("d1 vcpu_op.register_runstate_phys_area(0, &{addr: bad(0x281004)})", "= -6 (ENXIO)"),
+        ("d1 vcpu_op.register_runstate_phys_area(0, &{addr: bad(0x281ff0)})", "= -6 (ENXIO)"),
+        ("d1 vcpu_op.register_runstate_phys_area(0, &{addr: bad(0x500000)})", "= -22 (EINVAL)"),
+        ("d1 vcpu_op.register_runstate_phys_area(0, null)", "= -14 (EFAULT)"),
+        ("d1 vcpu_op.register_runstate_phys_area(0, &{addr: bad(0x281000)})", "= 0"),
+        ("d1 vcpu_op.register_vcpu_time_phys_area(0, &{addr: bad(0x281fe0)})", "= 0"),
+        (
+            "d1 memory_op.decrease_reservation(0, &{extent_start: &[0x281], nr_extents: 1, extent_order: 0, mem_flags: 0x0, domid: self})",
+            "= 1",
+        ),
+        ("d1 memory_op.current_reservation(&{domid: self})", "= 1024"),
+        SECOND,
+        ("d1 vcpu_op.register_runstate_phys_area(0, &{addr: bad(0xffffffffffffffff)})", "= 0"),
+        ("d1 memory_op.current_reservation(&{domid: self})", "= 1024"),
+        ("d1 vcpu_op.register_vcpu_time_phys_area(0, &{addr: bad(0xffffffffffffffff)})", "= 0"),
+        ("d1 memory_op.current_reservation(&{domid: self})", "= 1023"),
+    ]);
+    vm.check_well();
+}
+
+#[test]
+fn vcpu_info_moves_once() {
+    let mut vm = Vm::boot();
+    vm.check(&[
+        ("d1 vcpu_op.register_vcpu_info(1, &{mfn: 0x281, offset: 4, rsvd: 0})", "= -6 (ENXIO)"),
+        ("d1 vcpu_op.register_vcpu_info(1, &{mfn: 0x281, offset: 4040, rsvd: 0})", "= -6 (ENXIO)"),
+        ("d1 vcpu_op.register_vcpu_info(1, &{mfn: 0x281, offset: 0x1000, rsvd: 0})", "= -22 (EINVAL)"),
+        ("d1 vcpu_op.register_vcpu_info(1, &{mfn: 0x5000, offset: first, rsvd: 0})", "= -22 (EINVAL)"),
+        ("d1 vcpu_op.register_vcpu_info(1, null)", "= -14 (EFAULT)"),
+        ("d1 vcpu_op.register_vcpu_info(1, &{mfn: 0x281, offset: second, rsvd: 0})", "= 0"),
+        ("d1 vcpu_op.register_vcpu_info(1, &{mfn: 0x281, offset: first, rsvd: 0})", "= -16 (EBUSY)"),
+        // Everything is pending, to be on the safe side: all bits are set, which reads like an error.
+        ("d1 agent.read(0x281040)", "= 1"),
+        ("d1 agent.read(0x281048)", "= -1 (EPERM)"),
+        ("d1 agent.write(0x281040, 0)", "= 0"),
+        ("d1 agent.write(0x281048, 0)", "= 0"),
+        ("r0 = d1 event_channel_op.bind_ipi(&{vcpu: 1, port: out})", "= 0; arg.port = 1"),
+        ("d1 event_channel_op.send(&{port: r0.port})", "= 0"),
+        ("d1 agent.read(0x281040)", "= 1"),
+        ("d1 agent.read(0x281048)", "= 1"),
+        // Giving the frame away changes nothing for the hypervisor.
+        (
+            "d1 memory_op.decrease_reservation(0, &{extent_start: &[0x281], nr_extents: 1, extent_order: 0, mem_flags: 0x0, domid: self})",
+            "= 1",
+        ),
+        ("d1:1 sched_op.block()", "= 0"),
+        SECOND,
+    ]);
+    vm.check_well();
+}
+
+#[test]
+fn an_nmi_ends_waiting() {
+    let mut vm = Vm::boot();
+    vm.check(&[
+        ("d1 vcpu_op.send_nmi(0, 0)", "= 0"),
+        VERSION,
+        ("d1 vcpu_op.send_nmi(1, 0)", "= 0"),
+        SECOND,
+        ("d1 vcpu_op.send_nmi(1, 8)", "= -22 (EINVAL)"),
+        ("d1 vcpu_op.send_nmi(3, 0)", "= -2 (ENOENT)"),
+    ]);
+    let run = vm.check(&[("d1:1 sched_op.block()", "= 0"), ("d1 vcpu_op.send_nmi(1, 0)", "= 0"), SECOND]);
+    let order: Vec<u16> = run.execution.calls.iter().map(|call| call.call).collect();
+    assert_eq!(order, [1, 0, 2]);
+    vm.check_well();
+}
+
+#[test]
+fn assistance_is_asked_for() {
+    let mut vm = Vm::boot();
+    let pv_only = match TARGET {
+        Target::ReferenceHvm => "= -22 (EINVAL)",
+        Target::ReferencePv => "= 0",
+    };
+    vm.check(&[
+        ("d1 vm_assist.enable(runstate_update_flag)", "= 0"),
+        ("d1 vm_assist.disable(runstate_update_flag)", "= 0"),
+        ("d1 vm_assist.enable(m2p_strict)", pv_only),
+        ("d1 vm_assist.enable(writable_pagetables)", pv_only),
+        ("d1 vm_assist.enable(6)", "= -22 (EINVAL)"),
+        ("d1 vm_assist.enable(0xffffffff)", "= -22 (EINVAL)"),
+        ("d1 raw.call(21, 2, 5, 0, 0, 0, 0)", "= -38 (ENOSYS)"),
+    ]);
+    vm.check_well();
+}

@@ -1,7 +1,7 @@
 //! `event_channel_op`: ports. How events are delivered stands in `event_delivery`, the FIFO ABI in `event_fifo`.
 
 use crate::{
-    event::{Binding, Channel, MAX_PORTS_FIFO},
+    event::{Binding, Channel},
     hypervisor::Hypervisor,
     mem::guest::Call,
 };
@@ -235,21 +235,30 @@ impl Hypervisor {
     pub(crate) fn close_all(&mut self, id: DomId) -> Result<(), Errno> {
         let events = &self.domain(id).ok_or(Errno::Srch)?.events;
         // To look through the table costs as much as to fill a page or two for each bucket.
-        self.spend(events.buckets() * BUCKET_COST)?;
+        let (buckets, all) = (events.buckets(), events.max_ports());
+        self.spend(buckets * BUCKET_COST)?;
         let mut from = 1;
-        let (mut closed, mut all) = (0u64, 0u64);
-        while let (Some(port), looked_at) =
-            self.domain(id).map(|domain| domain.events.next_in_use(from)).unwrap_or_default()
-        {
-            all = all.saturating_add(u64::from(looked_at));
+        let mut closed = 0u64;
+        while let Some(port) = self.next_in_use(id, from) {
             let price = u64::from(closed.is_multiple_of(CLOSES_PER_PAGE));
-            let price = self.plants.price_of_close(price, all > MAX_PORTS_FIFO.into());
+            let price = self.plants.price_of_close(price);
             self.spend(price)?;
             self.close_port(id, port)?;
             closed += 1;
-            from = self.plants.search_from(port + 1, 1);
+            from = port + 1;
+            let too_much = self.memory.is_too_much(all.into());
+            for again in 0..self.plants.ports_to_look_at(all, too_much) {
+                self.memory.work(1);
+                if self.port(id, again).is_ok_and(|channel| channel.binding != Binding::Closed) {
+                    from = from.min(again);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn next_in_use(&self, id: DomId, from: u32) -> Option<u32> {
+        self.domain(id)?.events.next_in_use(from)
     }
 
     fn send(&mut self, id: DomId, port: u32) -> Result<(), Errno> {

@@ -92,7 +92,7 @@ impl Hypervisor {
     pub(crate) fn end_fifo(&mut self, id: DomId) {
         let Some(fifo) = self.domain_mut(id).and_then(|domain| domain.events.fifo.take()) else { return };
         for mfn in fifo.frames() {
-            self.memory.put(mfn);
+            self.put_page(mfn);
         }
     }
 

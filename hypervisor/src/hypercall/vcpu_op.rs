@@ -7,7 +7,7 @@ use crate::{
     start::StartState,
     timer::{LONGEST, Periodic, SHORTEST},
 };
-use xen_abi::{errno::Errno, sched, vcpu as abi};
+use xen_abi::{errno::Errno, event, sched, vcpu as abi};
 
 impl Hypervisor {
     pub(crate) fn vcpu_op(&mut self, call: Call, args: [u64; 6]) -> Result<Disposition, Errno> {
@@ -83,7 +83,7 @@ impl Hypervisor {
                 let at = request.timeout_abs_ns;
                 if at < self.time {
                     self.set_timers(id, |timers| timers.singleshot = None);
-                    self.timer_event(id);
+                    self.raise_virq(id, event::VIRQ_TIMER);
                 } else {
                     self.set_timers(id, |timers| timers.singleshot = Some(at));
                 }

@@ -80,6 +80,11 @@ impl Watch {
 }
 
 impl Memory {
+    /// So many more steps would be more than a call may take.
+    pub(crate) fn is_too_much(&self, steps: u64) -> bool {
+        self.watch.steps.get().saturating_add(steps) > LIMIT
+    }
+
     /// Counts steps of the current call.
     pub(crate) fn work(&self, steps: u64) {
         let all = self.watch.steps.get().saturating_add(steps);

@@ -274,8 +274,10 @@ fn frames_that_are_given_back_stay_until_the_reset() {
     let port = looped(&mut world);
     signal(&mut world, port);
     assert_eq!(world.hypervisor.memory.frames.references(mfn), 1);
+    assert_eq!(world.hypervisor.audit(), Ok(()));
     assert_eq!(reset(&mut world), 0);
     assert_eq!(world.hypervisor.memory.frames.references(mfn), 0);
+    assert_eq!(world.hypervisor.audit(), Ok(()));
 }
 
 #[test]

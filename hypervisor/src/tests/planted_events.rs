@@ -30,3 +30,29 @@ fn fifo_nocontrol_writes_through_a_null_pointer() {
     // The head of the queue with the default priority, in a control block that is nowhere.
     assert_eq!(harmful(Bug::FifoNocontrol, no_control_block), "wild write at 0x24");
 }
+
+/// Many ports, closed at once.
+fn reset_of_many(world: &mut World) -> i64 {
+    let request = event::AllocUnbound { dom: 1, remote_dom: 2, port: 0 };
+    for _ in 0..40 {
+        assert_eq!(op(world, event::ALLOC_UNBOUND, request).0, 0);
+    }
+    op(world, event::RESET, event::Reset { dom: 1 }).0
+}
+
+#[test]
+fn reset_nonpreempt_takes_too_long() {
+    assert_eq!(harmless(Bug::ResetNonpreempt, reset_of_many), 0);
+    assert!(harmful(Bug::ResetNonpreempt, reset_of_many).starts_with("oracle latency"));
+}
+
+#[test]
+fn reset_nonpreempt_does_no_harm_to_a_few_ports() {
+    let mut world = World::with("plant=reset-nonpreempt");
+    for _ in 0..10 {
+        op(&mut world, event::ALLOC_UNBOUND, event::AllocUnbound { dom: 1, remote_dom: 2, port: 0 });
+    }
+    assert_eq!(op(&mut world, event::RESET, event::Reset { dom: 1 }).0, 0);
+    assert_eq!(world.hypervisor.canaries()[Bug::ResetNonpreempt as usize].triggered, 0);
+    assert_eq!(op(&mut world, event::CLOSE, event::Port { port: 1 }).0, code(Errno::Inval));
+}

@@ -16,15 +16,16 @@ impl Plants {
         self.choose_bool(Bug::FifoNocontrol, !right, right, true)
     }
 
-    /// What a reset pays for closing a port. With the bug, nothing, though it takes `long`.
+    /// What a reset pays for closing a port. With the bug, nothing.
     #[inline(never)]
-    pub fn price_of_close(&mut self, right: u64, long: bool) -> u64 {
-        self.choose(Bug::ResetNonpreempt, long, right, 0)
+    pub fn price_of_close(&mut self, right: u64) -> u64 {
+        self.choose(Bug::ResetNonpreempt, false, right, 0)
     }
 
-    /// Where a reset goes on to look for ports in use. With the bug, at the first one, again and again.
+    /// Ports that a reset looks at again after it has closed one. With the bug, `all` of them, which is `too_much` once
+    /// there were enough to close.
     #[inline(never)]
-    pub fn search_from(&mut self, right: u32, first: u32) -> u32 {
-        self.choose(Bug::ResetNonpreempt, false, right.into(), first.into()) as u32
+    pub fn ports_to_look_at(&mut self, all: u32, too_much: bool) -> u32 {
+        self.choose(Bug::ResetNonpreempt, too_much, 0, all.into()) as u32
     }
 }

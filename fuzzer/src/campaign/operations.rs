@@ -1,0 +1,136 @@
+//! What a campaign has done with each operation, over all of its sessions: the file `operations.json`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    statistics::{Operation, Statistics},
+    store::{StoreError, write_atomically},
+};
+
+/// Name of the file in a campaign's directory.
+const NAME: &str = "operations.json";
+/// Largest file that is read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// The record of a campaign.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Programs that were executed.
+    pub executions: u64,
+    /// Edges that the target has.
+    pub edges_total: usize,
+    /// Edges that some program has covered, in ascending order.
+    pub covered: Vec<u32>,
+    /// Per operation, by its name.
+    pub operations: BTreeMap<String, Operation>,
+}
+
+impl Record {
+    /// What lies in a campaign's directory; nothing where it has recorded nothing yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn load(campaign: &Path) -> Result<Option<Self>, StoreError> {
+        let path = campaign.join(NAME);
+        let bad = |reason: String| StoreError::Description { path: path.clone(), reason };
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::Io { action: "read", path, error }),
+        };
+        let mut text = String::new();
+        file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
+        serde_json::from_str(&text).map(Some).map_err(|error| bad(format!("not a record of operations: {error}")))
+    }
+
+    /// Puts it into a campaign's directory.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store(&self, campaign: &Path) -> Result<(), StoreError> {
+        let path: PathBuf = campaign.join(NAME);
+        let mut text = serde_json::to_string(self).unwrap_or_default();
+        text.push('\n');
+        write_atomically(&path, text.as_bytes())
+    }
+
+    /// This record with a session added to it. An edge that an earlier session has covered is not counted again.
+    pub fn with(&self, session: &Statistics, edges_total: usize) -> Self {
+        let mut sum = self.clone();
+        sum.executions += session.executions;
+        sum.edges_total = edges_total;
+        for (name, counters) in &session.operations {
+            sum.operations.entry((*name).to_owned()).or_default().add(counters);
+        }
+        for (edge, names) in &session.first {
+            let Err(place) = sum.covered.binary_search(edge) else { continue };
+            sum.covered.insert(place, *edge);
+            for name in names {
+                sum.operations.entry((*name).to_owned()).or_default().edges += 1;
+            }
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coverage_hypercall::program::Status;
+
+    use super::*;
+    use crate::{
+        engine::{CallResult, Execution},
+        program::text,
+    };
+
+    fn session(source: &str, value: i64, edges: &[usize]) -> Statistics {
+        let program = text::parse(source).unwrap();
+        let mut execution = Execution { counters: vec![0; 8], ..Execution::default() };
+        for edge in edges {
+            execution.counters[*edge] = 1;
+        }
+        execution.calls = vec![CallResult { call: 0, status: Status::Returned(value), changes: Vec::new() }];
+        let mut statistics = Statistics::default();
+        statistics.record(&program, &execution);
+        statistics
+    }
+
+    #[test]
+    fn sessions_add_up_and_edges_count_once() {
+        let first = session("d1 sched_op.yield()", 0, &[1, 5]);
+        let second = session("d1 sched_op.block()", -22, &[1, 2]);
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Record::load(dir.path()).unwrap(), None);
+        Record::default().with(&first, 8).store(dir.path()).unwrap();
+        let record = Record::load(dir.path()).unwrap().unwrap().with(&second, 8);
+        assert_eq!((record.executions, record.edges_total), (2, 8));
+        assert_eq!(record.covered, [1, 2, 5]);
+        let of = |name: &str| &record.operations[name];
+        assert_eq!((of("sched_op.yield").succeeded, of("sched_op.yield").edges), (1, 2));
+        assert_eq!((of("sched_op.block").failed[&-22], of("sched_op.block").edges), (1, 1));
+    }
+
+    #[test]
+    fn an_edge_counts_for_each_operation_of_its_program() {
+        let both = session("d1 sched_op.yield()\nd1 multicall.multicall(&[sched_op.block()], 1)", 0, &[3]);
+        let record = Record::default().with(&both, 8);
+        for name in ["sched_op.yield", "multicall.multicall", "sched_op.block"] {
+            assert_eq!(record.operations[name].edges, 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(NAME), "{\"executions\": []}").unwrap();
+        assert!(Record::load(dir.path()).unwrap_err().to_string().contains(NAME));
+    }
+}
