@@ -48,7 +48,9 @@ impl Record {
         };
         let mut text = String::new();
         file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-        serde_json::from_str(&text).map(Some).map_err(|error| bad(format!("not a record of operations: {error}")))
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| bad(format!("not a record of operations: {error}")))
     }
 
     /// Puts it into a campaign's directory.

@@ -35,7 +35,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let record = match &args.campaign {
         None => None,
         Some(dir) => {
-            let record = Record::load(dir).with_context(|| format!("reading the campaign {}", dir.display()))?;
+            let record =
+                Record::load(dir).with_context(|| format!("reading the campaign {}", dir.display()))?;
             match record {
                 Some(record) => Some(record),
                 None => bail!(

@@ -58,7 +58,8 @@ pub struct Gift {
 
 /// The operations of these families, or of all where none is named.
 pub fn entries(interface: &Interface, families: &[String], record: Option<&Record>) -> Vec<Entry> {
-    let wanted = |op: &&&Operation| families.is_empty() || families.iter().any(|family| family == op.family());
+    let wanted =
+        |op: &&&Operation| families.is_empty() || families.iter().any(|family| family == op.family());
     interface
         .operations()
         .iter()
@@ -175,7 +176,8 @@ pub fn render(entries: &[Entry]) -> String {
     let mut out = String::new();
     for entry in entries {
         let sub = entry.sub_operation.map(|sub| format!(", sub-operation {sub}")).unwrap_or_default();
-        let _ = writeln!(out, "{}\n    hypercall {}{sub}; returns {}", entry.name, entry.number, entry.returns);
+        let _ =
+            writeln!(out, "{}\n    hypercall {}{sub}; returns {}", entry.name, entry.number, entry.returns);
         for argument in &entry.arguments {
             let _ = writeln!(out, "    {}: {}", argument.name, argument.ty);
         }
@@ -242,6 +244,9 @@ mod tests {
         let send = all.iter().find(|entry| entry.name == "event_channel_op.send").unwrap();
         assert!(send.takes.contains(&"port".to_owned()), "{send:?}");
         let alloc = all.iter().find(|entry| entry.name == "event_channel_op.alloc_unbound").unwrap();
-        assert_eq!((alloc.gives[0].name, &*alloc.gives[0].kind, alloc.gives[0].from), ("port", "port", "field"));
+        assert_eq!(
+            (alloc.gives[0].name, &*alloc.gives[0].kind, alloc.gives[0].from),
+            ("port", "port", "field")
+        );
     }
 }

@@ -98,7 +98,11 @@ impl Elsewhere {
 ///
 /// # Errors
 /// When no machine can be had.
-pub fn elsewhere(settings: &Settings, classifier: &Classifier, program: &Program) -> Result<Elsewhere, EngineError> {
+pub fn elsewhere(
+    settings: &Settings,
+    classifier: &Classifier,
+    program: &Program,
+) -> Result<Elsewhere, EngineError> {
     let mut engine = settings.start()?;
     let mut execution = Execution::default();
     let ran = run_once(&mut engine, program, &mut execution)?;

@@ -45,12 +45,19 @@ fn bench_speed_measures_both_sides() {
 #[test]
 fn the_interface_is_printed_and_filtered() {
     let all = hyperfuzz(["interface"]).exits(0);
-    assert!(all.out.contains("event_channel_op.send\n    hypercall 32, sub-operation 4; returns zero\n"), "{}", all.out);
+    assert!(
+        all.out.contains("event_channel_op.send\n    hypercall 32, sub-operation 4; returns zero\n"),
+        "{}",
+        all.out
+    );
     let some = hyperfuzz(["interface", "sched_op"]).exits(0);
     assert!(some.out.contains("sched_op.poll") && !some.out.contains("event_channel_op."), "{}", some.out);
     let lines = hyperfuzz(["interface", "sched_op", "memory_op", "--json"]).exits(0).events();
     assert!(lines.iter().any(|entry| entry["name"] == "memory_op.populate_physmap"), "{lines:?}");
-    assert!(lines.iter().all(|entry| entry["arguments"].is_array() && entry["returns"].is_string()), "{lines:?}");
+    assert!(
+        lines.iter().all(|entry| entry["arguments"].is_array() && entry["returns"].is_string()),
+        "{lines:?}"
+    );
     hyperfuzz(["interface", "no_such_op"]).complains(&["no_such_op", "sched_op"]);
     let dir = tempfile::tempdir().unwrap();
     crate::support::line("interface --campaign {}", dir.path()).complains(&["no record of operations"]);
@@ -67,15 +74,24 @@ fn a_campaign_says_what_it_did_with_each_operation_over_its_sessions() {
         let (total, operations) = lines.split_last().unwrap();
         assert_eq!(total["executions"], 400 * session, "{total}");
         let number = |value: &serde_json::Value| value.as_u64().unwrap();
-        assert!(number(&total["edges"]) > 100 && number(&total["edges"]) <= number(&total["edges_total"]), "{total}");
+        assert!(
+            number(&total["edges"]) > 100 && number(&total["edges"]) <= number(&total["edges_total"]),
+            "{total}"
+        );
         let succeeded: u64 = operations.iter().map(|entry| number(&entry["campaign"]["succeeded"])).sum();
         assert!(succeeded > before, "{succeeded} after {before}");
         before = succeeded;
         let most = operations.iter().map(|entry| number(&entry["campaign"]["edges"])).max().unwrap();
-        assert!((1..=number(&total["edges"])).contains(&most), "an edge counts once for an operation: {most} of {total}");
+        assert!(
+            (1..=number(&total["edges"])).contains(&most),
+            "an edge counts once for an operation: {most} of {total}"
+        );
     }
     let table = crate::support::line("interface event_channel_op --campaign {}/c", dir.path()).exits(0).out;
-    assert!(table.contains("event_channel_op.send") && table.contains("ok ") && table.contains("800 executions"), "{table}");
+    assert!(
+        table.contains("event_channel_op.send") && table.contains("ok ") && table.contains("800 executions"),
+        "{table}"
+    );
     fs::write(dir.path().join("c/operations.json"), "{").unwrap();
     crate::support::line("interface --campaign {}/c", dir.path()).complains(&["operations.json"]);
 }
