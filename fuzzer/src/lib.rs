@@ -10,9 +10,11 @@
 //! | [`campaign`] | the directory that a campaign lives in, and the session that works on it |
 //! | [`report`] | what people read |
 //! | [`target`] | what is fuzzed: images, configuration, switches |
+//! | [`bench`] | trials against planted bugs, and what they say of the fuzzer |
 //! | [`doctor`] | what this machine has, and what is missing |
 //! | [`cli`] | the command line |
 
+pub mod bench;
 pub mod campaign;
 pub mod cli;
 pub mod doctor;

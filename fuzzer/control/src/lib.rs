@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
 /// Longest error message, in bytes.
@@ -153,14 +153,24 @@ pub struct Control {
     pub poke_count: AtomicU32,
     /// Why the plugin gave up, in UTF-8.
     pub error: [AtomicU8; MAX_ERROR],
+    /// [`KEEP`] and [`CONTINUE`]; written by the host.
+    pub state_flags: AtomicU32,
+    /// Not used, zero.
+    pub reserved: AtomicU32,
 }
+
+/// In [`Control::state_flags`]: a run that ends with the done marker stops where it can go on, at the end of the block that holds
+/// the marker.
+pub const KEEP: u32 = 1;
+/// In [`Control::state_flags`]: the machine goes on from where the last run stopped, which had [`KEEP`]; it is not reset.
+pub const CONTINUE: u32 = 2;
 
 const _: () = assert!(size_of::<Poke>() == 16);
 const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 128 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 136 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {

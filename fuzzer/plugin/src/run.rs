@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
-use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, End, State};
+use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, State};
 use rustix::thread::futex;
 
 use crate::budget::{Account, BLOCKS, Limits};
@@ -244,7 +244,12 @@ impl Plugin {
         unsafe { (self.qemu.lock)(c"hyperfuzz".as_ptr(), 0) };
     }
 
-    /// Brings the machine back to the snapshot and applies the pokes. On the vCPU's thread, big lock held.
+    /// Whether the host has set a flag for this run.
+    fn flag(&self, flag: u32) -> bool {
+        self.control.state_flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Brings the machine back to the snapshot, unless it goes on, and applies the pokes. On the vCPU's thread, big lock held.
     fn reset(&self, cpu: *mut Cpu) -> Result<(), String> {
         let began = Instant::now();
         let control = self.control;
@@ -252,17 +257,23 @@ impl Plugin {
         let machine = &mut *machine;
         let memory = machine.memory.as_mut().ok_or("the machine has no memory")?;
         let snapshot = machine.snapshot.as_ref().ok_or("there is no snapshot")?;
-        let pages = memory.restore(&self.qemu);
-        if machine.devices_touched || PORT_ACCESSES.load(Ordering::Relaxed) != 0 {
-            machine.devices_touched = false;
-            // SAFETY: the big lock is held.
-            unsafe { (self.qemu.disable_ticks)() };
-            snapshot.devices.restore(&self.qemu)?;
-            control.device_resets.fetch_add(1, Ordering::Relaxed);
+        let mut pages = 0;
+        machine.devices_touched |= PORT_ACCESSES.load(Ordering::Relaxed) != 0;
+        if self.flag(CONTINUE) {
+            // What changed stays changed, and in the bitmap of what the next reset brings back.
+        } else {
+            pages = memory.restore(&self.qemu);
+            if machine.devices_touched {
+                machine.devices_touched = false;
+                // SAFETY: the big lock is held.
+                unsafe { (self.qemu.disable_ticks)() };
+                snapshot.devices.restore(&self.qemu)?;
+                control.device_resets.fetch_add(1, Ordering::Relaxed);
+            }
+            snapshot.cpu.restore(&self.qemu, cpu);
+            // SAFETY: the vCPU's own thread.
+            unsafe { (self.qemu.tlb_flush)(cpu) };
         }
-        snapshot.cpu.restore(&self.qemu, cpu);
-        // SAFETY: the vCPU's own thread.
-        unsafe { (self.qemu.tlb_flush)(cpu) };
         self.apply_pokes(memory)?;
         self.account.reset();
         self.reached.store(End::Ready as u32, Ordering::Relaxed);
@@ -413,6 +424,12 @@ pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void)
         return;
     }
     plugin.reached.store(end as u32, Ordering::Relaxed);
+    if end == End::Done && plugin.flag(KEEP) {
+        // Registers are in memory only between blocks: the machine stops by itself before the next one, with everything in its
+        // place, as work is waiting.
+        plugin.request_end(cpu, end);
+        return;
+    }
     // If the watchdog was faster, its work item is next, and finds what was reached.
     if plugin.request_end(cpu, end) || plugin.phase.load(Ordering::SeqCst) == Phase::Ending as u32 {
         // SAFETY: as in `ready_reached`.

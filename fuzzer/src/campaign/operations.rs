@@ -101,7 +101,8 @@ mod tests {
         }
         execution.calls = vec![CallResult { call: 0, status: Status::Returned(value), changes: Vec::new() }];
         let mut statistics = Statistics::default();
-        statistics.record(&program, &execution);
+        let names: Vec<_> = program.calls.iter().map(|call| call.op.operation().name).collect();
+        statistics.record(&names, Some(&program), &execution);
         statistics
     }
 

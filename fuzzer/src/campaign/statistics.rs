@@ -78,16 +78,16 @@ impl Operation {
 }
 
 impl Statistics {
-    /// Adds one execution.
-    pub fn record(&mut self, program: &Program, execution: &Execution) {
+    /// Adds one execution whose calls are of these operations, and the program where there is a typed one.
+    pub fn record(&mut self, operations: &[&'static str], program: Option<&Program>, execution: &Execution) {
         self.executions += 1;
         self.idle += u64::from(execution.outcome == Outcome::Idle);
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
-        self.cover(program, &execution.counters);
+        self.cover(operations, program, &execution.counters);
         for result in &execution.calls {
-            let Some(call) = program.calls.get(usize::from(result.call)) else { continue };
-            let operation = self.operations.entry(call.op.operation().name).or_default();
+            let Some(name) = operations.get(usize::from(result.call)) else { continue };
+            let operation = self.operations.entry(name).or_default();
             match result.status {
                 Status::Returned(value) if value < 0 => {
                     *operation.failed.entry(value).or_default() += 1;
@@ -107,13 +107,13 @@ impl Statistics {
     }
 
     /// Notes edges that no program has covered before.
-    fn cover(&mut self, program: &Program, counters: &[u8]) {
+    fn cover(&mut self, operations: &[&'static str], program: Option<&Program>, counters: &[u8]) {
         self.seen.resize(self.seen.len().max(counters.len()), false);
         // Nearly always there is nothing new, and this is all that it costs.
         if counters.iter().zip(&self.seen).all(|(count, seen)| *count == 0 || *seen) {
             return;
         }
-        let names = operations_of(program);
+        let names = operations_of(operations, program);
         for name in &names {
             self.operations.entry(name).or_default();
         }
@@ -134,12 +134,11 @@ impl Statistics {
     }
 }
 
-/// Names of the operations that occur in a program, also as entries of multicalls, each once.
-fn operations_of(program: &Program) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for call in &program.calls {
+/// Names of the operations of these calls and of those in the program's multicalls, each once.
+fn operations_of(calls: &[&'static str], program: Option<&Program>) -> Vec<&'static str> {
+    let mut names = calls.to_vec();
+    for call in program.into_iter().flat_map(|program| &program.calls) {
         let Call { op, mut args, .. } = call.clone();
-        names.push(op.operation().name);
         walk::values_mut(op, &mut args, &mut |_, value| {
             if let Value::Entry(entry) = value {
                 names.push(entry.op.operation().name);

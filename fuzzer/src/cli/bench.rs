@@ -10,7 +10,7 @@ use rand_pcg::Pcg64Mcg;
 use serde::Serialize;
 
 use super::{
-    Exit,
+    Exit, effectiveness,
     fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
 };
@@ -29,6 +29,8 @@ pub(super) enum Command {
     /// Executions and hypercalls per second of the engine and of the fuzzer, against the ceiling: the same programs repeated
     /// inside the guest without host and without reset.
     Speed(Speed),
+    /// How soon the fuzzer, and lesser ones on the same engine, find planted bugs.
+    Effectiveness(Box<effectiveness::Args>),
 }
 
 /// Arguments of `hyperfuzz bench speed`.
@@ -156,7 +158,13 @@ impl Report {
 }
 
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
-    let Command::Speed(args) = command;
+    match command {
+        Command::Speed(args) => speed(args),
+        Command::Effectiveness(args) => effectiveness::run(args),
+    }
+}
+
+fn speed(args: &Speed) -> anyhow::Result<Exit> {
     let settings = args.target.settings()?;
     let mut sides = vec![Side::new(settings.clone())?];
     if let Some(beside) = args.beside {

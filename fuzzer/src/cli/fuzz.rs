@@ -18,7 +18,7 @@ use crate::{
         store::{Description, FORMAT, Store},
     },
     engine::Engine,
-    feedback::{self, Ended, Limits, Plan},
+    feedback::{self, Ended, Limits, Plan, Strategy},
     interface::interface,
     report::{
         finding::Finding,
@@ -132,9 +132,11 @@ pub(super) fn session(
         max_calls: options.max_calls.into(),
         limits: Limits {
             executions: options.execs,
+            calls: None,
             deadline: time.map(|time| Instant::now() + time),
             stop: stop.clone(),
         },
+        strategy: Strategy::FULL,
     };
     let mut runner = Runner::new(
         &mut store,
@@ -193,6 +195,7 @@ impl Session {
     fn ended_by(&self, options: &CampaignOptions) -> &'static str {
         match self.ended {
             Ended::Executions => "executions",
+            Ended::Calls => "calls",
             Ended::Time => "time",
             // The driver stops the loop the way Ctrl-C does.
             Ended::Interrupted if options.until_finding && !self.findings.is_empty() => "finding",

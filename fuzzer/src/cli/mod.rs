@@ -4,6 +4,7 @@ mod bench;
 mod boot;
 mod corpus;
 mod doctor;
+mod effectiveness;
 mod fuzz;
 mod interface;
 mod options;

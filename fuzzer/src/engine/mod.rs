@@ -142,6 +142,11 @@ pub trait Engine {
     /// [`EngineError`] when no machine can be had.
     fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError>;
 
+    /// From now on, goes on in the state that the last execution left instead of resetting the machine, as long as that
+    /// execution ended well and carried out a call. For comparison with fuzzers that work so; an engine that cannot do it
+    /// resets always.
+    fn keep_state(&mut self, _keep: bool) {}
+
     /// Throws the machine away and boots a fresh one: for confirmation of findings.
     ///
     /// # Errors
@@ -153,4 +158,34 @@ pub trait Engine {
 
     /// How often the machine had to be replaced since the engine was made.
     fn restarts(&self) -> u64;
+}
+
+impl<E: Engine> Engine for &mut E {
+    fn counters(&self) -> usize {
+        (**self).counters()
+    }
+
+    fn build_id(&self) -> [u8; 32] {
+        (**self).build_id()
+    }
+
+    fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError> {
+        (**self).execute(request, execution)
+    }
+
+    fn keep_state(&mut self, keep: bool) {
+        (**self).keep_state(keep);
+    }
+
+    fn reboot(&mut self) -> Result<(), EngineError> {
+        (**self).reboot()
+    }
+
+    fn canaries(&self) -> Vec<Canary> {
+        (**self).canaries()
+    }
+
+    fn restarts(&self) -> u64 {
+        (**self).restarts()
+    }
 }

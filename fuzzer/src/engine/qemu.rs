@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use coverage_hypercall::channel::{REQUEST_DATA, REQUEST_RING};
-use coverage_hypercall::harness::{Canary, CmpHeader};
-use coverage_hypercall::program::MAX_LEN;
+use coverage_hypercall::channel::{ChannelHeader, REQUEST_DATA, REQUEST_RING};
+use coverage_hypercall::harness::{Canary, CmpHeader, ConsoleHeader};
+use coverage_hypercall::program::{MAX_LEN, Status};
 use coverage_hypercall::ring::SKIP;
-use hyperfuzz_control::{Control, End, MAGIC, State, VERSION};
+use hyperfuzz_control::{CONTINUE, Control, End, KEEP, MAGIC, State, VERSION};
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
 use super::beacon::Target;
@@ -28,8 +28,15 @@ const STANDSTILL: Duration = Duration::from_secs(3);
 const SLICE: Duration = Duration::from_millis(50);
 
 /// Offset of `request_produced` in the channel's header.
-const REQUEST_PRODUCED: usize =
-    core::mem::offset_of!(coverage_hypercall::channel::ChannelHeader, request_produced);
+const REQUEST_PRODUCED: usize = core::mem::offset_of!(ChannelHeader, request_produced);
+
+/// Offset of `completion_consumed` in the channel's header.
+const COMPLETION_CONSUMED: usize = core::mem::offset_of!(ChannelHeader, completion_consumed);
+
+const _: () = assert!(
+    core::mem::offset_of!(CmpHeader, enabled) == 0 && core::mem::offset_of!(CmpHeader, count) == 4,
+    "both are poked as one word"
+);
 
 /// What the engine needs to start a machine, as often as necessary.
 #[derive(Clone, Debug)]
@@ -126,8 +133,14 @@ enum Lost {
 struct Machine {
     process: Process,
     target: Target,
+    /// Head of the channel at the snapshot.
+    snapshot_header: ChannelHeader,
+    /// Bytes that had been written to the console at the snapshot.
+    snapshot_written: u64,
     /// Number of the last execution.
     serial: u32,
+    /// The last execution left the machine where it can go on without a reset.
+    can_go_on: bool,
 }
 
 /// The text of the plugin's error.
@@ -214,11 +227,33 @@ impl Machine {
         let target = Target::read(&process.memory, control.beacon.load(Ordering::Relaxed))?;
         control.text_base.store(target.text.base as u64, Ordering::Relaxed);
         control.text_len.store(target.text.len as u64, Ordering::Relaxed);
-        Ok(Self { process, target, serial: 0 })
+        let (snapshot_header, snapshot_written) = (target.header, target.console_written);
+        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false })
+    }
+
+    /// The machine as it stands, where it goes on from there; none if the guest has left it in no state to do so.
+    fn standing(&self) -> Option<(ChannelHeader, u64)> {
+        let (memory, target) = (&self.process.memory, &self.target);
+        let header: ChannelHeader = memory.read_struct(target.channel.base)?;
+        // The agent has taken the last request, and nothing else.
+        (self.can_go_on && header.request_produced == header.request_consumed).then_some(())?;
+        let written = target.console.and_then(|range| memory.read_struct::<ConsoleHeader>(range.base));
+        Some((header, written.map_or(0, |console| console.written)))
+    }
+
+    /// Stages a request: after a reset, or where `keep` allows it and the machine can, without one.
+    fn stage(&mut self, request: &Request<'_>, keep: bool) -> Result<(), EngineError> {
+        let standing = if keep { self.standing() } else { None };
+        let flags = if keep { KEEP } else { 0 } | if standing.is_some() { CONTINUE } else { 0 };
+        self.process.control.control().state_flags.store(flags, Ordering::Relaxed);
+        let (header, written) = standing.unwrap_or((self.snapshot_header, self.snapshot_written));
+        self.target.header = header;
+        self.target.console_written = written;
+        self.poke(request, standing.is_some())
     }
 
     /// Stages the pokes of a request.
-    fn stage(&self, request: &Request<'_>) -> Result<(), EngineError> {
+    fn poke(&self, request: &Request<'_>, goes_on: bool) -> Result<(), EngineError> {
         let too_long = || EngineError::ProgramTooLong { len: request.program.len(), max: MAX_LEN };
         let header = &self.target.header;
         let placement = REQUEST_RING
@@ -251,8 +286,14 @@ impl Machine {
         // The length word and its padding are one little-endian number of eight bytes.
         poke(data + placement.length_at, &[&length.to_le_bytes(), request.program])?;
         poke(channel + REQUEST_PRODUCED, &[&placement.produced.to_le_bytes()])?;
-        if let (true, Some(log)) = (request.comparisons, self.target.comparisons) {
-            poke(log.base + core::mem::offset_of!(CmpHeader, enabled), &[&1u32.to_le_bytes()])?;
+        if goes_on {
+            // What a reset does to these.
+            poke(channel + COMPLETION_CONSUMED, &[&header.completion_produced.to_le_bytes()])?;
+            poke(self.target.counters.base, &[&vec![0; self.target.counters.len]])?;
+        }
+        if let Some(log) = self.target.comparisons.filter(|_| request.comparisons || goes_on) {
+            // Enabled or not, and no entries.
+            poke(log.base, &[&u64::from(request.comparisons).to_le_bytes()])?;
         }
         control.poke_count.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
         Ok(())
@@ -281,6 +322,8 @@ pub struct QemuEngine {
     restarts: u64,
     reader: Reader,
     round_trip: Duration,
+    /// Machines go on without a reset where they can.
+    keep: bool,
 }
 
 impl QemuEngine {
@@ -300,6 +343,7 @@ impl QemuEngine {
             restarts: 0,
             reader: Reader::default(),
             round_trip: Duration::ZERO,
+            keep: false,
         })
     }
 
@@ -364,8 +408,9 @@ impl Engine for QemuEngine {
         }
         for _ in 0..ATTEMPTS {
             let limit = self.config.wall_limit;
+            let keep = self.keep;
             let machine = self.machine()?;
-            machine.stage(request)?;
+            machine.stage(request, keep)?;
             let began = Instant::now();
             let end = machine.run(limit);
             let round_trip = began.elapsed();
@@ -383,7 +428,7 @@ impl Engine for QemuEngine {
                     continue;
                 }
             };
-            let Some(machine) = &self.machine else { continue };
+            let Some(machine) = &mut self.machine else { continue };
             let (memory, target) = (&machine.process.memory, &machine.target);
             self.reader.read(memory, target, request.comparisons, execution);
             let blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
@@ -397,12 +442,22 @@ impl Engine for QemuEngine {
             }
             execution.outcome = outcome;
             execution.blocks = blocks;
+            let back = |status| matches!(status, Status::Returned(_) | Status::Faulted { .. });
+            // Guests that carry out nothing any more are of no use to the next program.
+            machine.can_go_on = keep
+                && outcome == Outcome::Done
+                && !execution.corrupt
+                && execution.calls.iter().any(|call| back(call.status));
             return Ok(());
         }
         let counters = self.counters;
         *execution =
             Execution { outcome: Outcome::Timeout, counters: vec![0; counters], ..Execution::default() };
         Ok(())
+    }
+
+    fn keep_state(&mut self, keep: bool) {
+        self.keep = keep;
     }
 
     fn reboot(&mut self) -> Result<(), EngineError> {

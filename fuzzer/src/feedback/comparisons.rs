@@ -1,5 +1,7 @@
 //! Comparison operands of a corpus entry, collected once, as hints for its mutation (input-to-state).
 
+use std::marker::PhantomData;
+
 use libafl::{
     Error, HasMetadata,
     corpus::HasCurrentCorpusId,
@@ -8,11 +10,8 @@ use libafl::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::executor::EngineExecutor;
-use crate::{
-    engine::Engine,
-    program::{Program, mutate::CmpHint},
-};
+use super::{executor::EngineExecutor, session::Driver, subject::Subject};
+use crate::{engine::Engine, program::mutate::CmpHint};
 
 /// Pairs that are kept for one corpus entry.
 const MAX_PAIRS: usize = 512;
@@ -26,25 +25,37 @@ pub(super) struct ComparisonHints {
 libafl_bolts::impl_serdeany!(ComparisonHints);
 
 /// Runs a corpus entry with the comparison log switched on, the first time it is scheduled.
-pub(super) struct ComparisonStage;
+pub(super) struct ComparisonStage<I> {
+    enabled: bool,
+    input: PhantomData<I>,
+}
 
-impl<E, EM, S, Z> Stage<EngineExecutor<'_, E>, EM, S, Z> for ComparisonStage
+impl<I> ComparisonStage<I> {
+    /// The stage; one that is not enabled does nothing.
+    pub(super) fn new(enabled: bool) -> Self {
+        Self { enabled, input: PhantomData }
+    }
+}
+
+impl<E, D, EM, I, S, Z> Stage<EngineExecutor<'_, E, D>, EM, S, Z> for ComparisonStage<I>
 where
     E: Engine,
-    S: HasCorpus<Program> + HasCurrentCorpusId + HasCurrentTestcase<Program>,
+    D: Driver<E>,
+    I: Subject,
+    S: HasCorpus<I> + HasCurrentCorpusId + HasCurrentTestcase<I>,
 {
     fn perform(
         &mut self,
         _fuzzer: &mut Z,
-        executor: &mut EngineExecutor<'_, E>,
+        executor: &mut EngineExecutor<'_, E, D>,
         state: &mut S,
         _manager: &mut EM,
     ) -> Result<(), Error> {
-        if state.current_testcase()?.has_metadata::<ComparisonHints>() {
+        if !self.enabled || state.current_testcase()?.has_metadata::<ComparisonHints>() {
             return Ok(());
         }
-        let program = state.current_input_cloned()?;
-        let execution = executor.observe(&program, true)?;
+        let input = state.current_input_cloned()?;
+        let execution = executor.observe(&input, true)?;
         let mut pairs: Vec<CmpHint> = execution
             .comparisons
             .iter()
@@ -63,7 +74,7 @@ where
     }
 }
 
-impl<S> Restartable<S> for ComparisonStage {
+impl<I, S> Restartable<S> for ComparisonStage<I> {
     fn should_restart(&mut self, _state: &mut S) -> Result<bool, Error> {
         Ok(true)
     }

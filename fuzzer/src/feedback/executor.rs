@@ -12,12 +12,15 @@ use libafl_bolts::{ToSliceMut, tuples::RefIndexable};
 
 use super::{
     limits::{Ended, Limits},
+    session::Driver,
+    strategy::Strategy,
+    subject::Subject,
     verdict::VerdictObserver,
 };
 use crate::{
     campaign::statistics::Statistics,
     engine::{Engine, EngineError, Execution, Outcome, Request},
-    program::{Program, lower},
+    program::Program,
     triage::bucket::{Bucket, Classifier},
 };
 
@@ -42,10 +45,14 @@ pub struct Candidate {
     pub after_executions: u64,
 }
 
-pub(super) struct EngineExecutor<'a, E> {
+pub(super) struct EngineExecutor<'a, E, D> {
     pub(super) engine: E,
+    pub(super) driver: &'a mut D,
+    strategy: Strategy,
     observers: Observers,
     execution: Execution,
+    /// Names of the operations of the last execution, call by call.
+    operations: Vec<&'static str>,
     classifier: &'a Classifier,
     /// Buckets of this session and of the campaign before it.
     seen: BTreeSet<Bucket>,
@@ -59,9 +66,11 @@ pub(super) struct EngineExecutor<'a, E> {
     pub(super) failure: Option<EngineError>,
 }
 
-impl<'a, E: Engine> EngineExecutor<'a, E> {
+impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
     pub(super) fn new(
         engine: E,
+        driver: &'a mut D,
+        strategy: Strategy,
         observers: Observers,
         classifier: &'a Classifier,
         seen: BTreeSet<Bucket>,
@@ -69,8 +78,11 @@ impl<'a, E: Engine> EngineExecutor<'a, E> {
     ) -> Self {
         Self {
             engine,
+            driver,
+            strategy,
             observers,
             execution: Execution::default(),
+            operations: Vec::new(),
             classifier,
             seen,
             pending: Vec::new(),
@@ -81,29 +93,55 @@ impl<'a, E: Engine> EngineExecutor<'a, E> {
         }
     }
 
-    /// Runs one program outside LibAFL's bookkeeping, with or without comparisons.
-    pub(super) fn observe(&mut self, program: &Program, comparisons: bool) -> Result<&Execution, Error> {
-        if let Some(reason) = self.limits.reached(self.statistics.executions) {
+    /// Runs one input outside LibAFL's bookkeeping, with or without comparisons.
+    pub(super) fn observe(&mut self, input: &impl Subject, comparisons: bool) -> Result<&Execution, Error> {
+        if let Some(reason) = self.limits.reached(self.statistics.executions, self.statistics.calls) {
             self.ended = Some(reason);
             return Err(Error::shutting_down());
         }
         // A program that cannot be lowered is one that a mutator made too long: it is no execution, and the mutator's
         // bounds make it rare.
-        let Ok(lowered) = lower::lower(program, 1) else {
+        let Some(ready) = input.ready(&self.strategy) else {
             self.execution = Execution::default();
+            self.operations.clear();
             return Ok(&self.execution);
         };
-        let request = Request { program: &lowered.bytes, comparisons };
+        self.operations = ready.operations;
+        let request = Request { program: &ready.bytes, comparisons };
         if let Err(error) = self.engine.execute(&request, &mut self.execution) {
             self.failure = Some(error);
             return Err(Error::shutting_down());
         }
-        self.statistics.record(program, &self.execution);
+        self.statistics.record(&self.operations, input.program(), &self.execution);
+        self.driver.executed(&mut self.engine, input.program(), &self.execution);
         Ok(&self.execution)
+    }
+
+    /// The bucket of the last execution, if the hypervisor misbehaved, and whether it is a new one.
+    fn judge(&mut self, input: &impl Subject) -> Option<bool> {
+        let bucket = self.classifier.classify_calls(&self.operations, &self.execution)?;
+        self.statistics.crashed(&bucket);
+        let new = self.seen.insert(bucket.clone());
+        if let (true, Some(program)) = (new, input.program()) {
+            self.pending.push(Candidate {
+                program: program.clone(),
+                bucket,
+                execution: self.execution.clone(),
+                after_executions: self.statistics.executions,
+            });
+        }
+        Some(new)
+    }
+
+    /// Runs one input for a strategy that learns nothing from it.
+    pub(super) fn blind(&mut self, input: &impl Subject) -> Result<(), Error> {
+        self.observe(input, false)?;
+        self.judge(input);
+        Ok(())
     }
 }
 
-impl<E> HasObservers for EngineExecutor<'_, E> {
+impl<E, D> HasObservers for EngineExecutor<'_, E, D> {
     type Observers = Observers;
 
     fn observers(&self) -> RefIndexable<&Self::Observers, Self::Observers> {
@@ -115,35 +153,27 @@ impl<E> HasObservers for EngineExecutor<'_, E> {
     }
 }
 
-impl<E: Engine, EM, S: HasExecutions, Z> Executor<EM, Program, S, Z> for EngineExecutor<'_, E> {
+impl<E: Engine, D: Driver<E>, EM, I: Subject, S: HasExecutions, Z> Executor<EM, I, S, Z>
+    for EngineExecutor<'_, E, D>
+{
     fn run_target(
         &mut self,
         _fuzzer: &mut Z,
         state: &mut S,
         _manager: &mut EM,
-        program: &Program,
+        input: &I,
     ) -> Result<ExitKind, Error> {
         *state.executions_mut() += 1;
-        self.observe(program, false)?;
-        let (edges, (verdict, ())) = &mut self.observers;
+        self.observe(input, false)?;
+        let (edges, _) = &mut self.observers;
         let edges = edges.to_slice_mut();
         let counted = self.execution.counters.len().min(edges.len());
         edges[..counted].copy_from_slice(&self.execution.counters[..counted]);
 
-        let Some(bucket) = self.classifier.classify(program, &self.execution) else {
-            return Ok(ExitKind::Ok);
-        };
+        let Some(new) = self.judge(input) else { return Ok(ExitKind::Ok) };
+        let (_, (verdict, ())) = &mut self.observers;
         verdict.survived = false;
-        self.statistics.crashed(&bucket);
-        if self.seen.insert(bucket.clone()) {
-            verdict.new_bucket = true;
-            self.pending.push(Candidate {
-                program: program.clone(),
-                bucket,
-                execution: self.execution.clone(),
-                after_executions: self.statistics.executions,
-            });
-        }
+        verdict.new_bucket = new;
         Ok(match self.execution.outcome {
             Outcome::Hang | Outcome::Timeout => ExitKind::Timeout,
             _ => ExitKind::Crash,

@@ -13,6 +13,8 @@ use std::{
 pub enum Ended {
     /// The limit of executions was reached.
     Executions,
+    /// The limit of calls was reached.
+    Calls,
     /// The time is up.
     Time,
     /// Somebody pressed Ctrl-C, or the driver said so.
@@ -24,6 +26,8 @@ pub enum Ended {
 pub struct Limits {
     /// Executions of this session, those of comparison runs included.
     pub executions: Option<u64>,
+    /// Calls of this session that came back.
+    pub calls: Option<u64>,
     /// Point in time.
     pub deadline: Option<Instant>,
     /// Set from outside: stop as soon as the current execution is over.
@@ -31,10 +35,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Which limit is reached after so many executions, if any.
-    pub(super) fn reached(&self, executions: u64) -> Option<Ended> {
+    /// Which limit is reached after so many executions and calls, if any.
+    pub(super) fn reached(&self, executions: u64, calls: u64) -> Option<Ended> {
         if self.executions.is_some_and(|most| executions >= most) {
             return Some(Ended::Executions);
+        }
+        if self.calls.is_some_and(|most| calls >= most) {
+            return Some(Ended::Calls);
         }
         if self.stop.load(Ordering::Relaxed) {
             return Some(Ended::Interrupted);

@@ -5,15 +5,23 @@
 //! [`crate::engine::Engine`]), a mutator ([`mutator`]) and a stage that collects comparison operands
 //! ([`comparisons`]). [`session`] puts them together and reports to a [`Driver`], so that the rest of the fuzzer
 //! sees programs and executions, never LibAFL's types.
+//!
+//! A [`Strategy`] takes parts of it away, for the benchmark: strings of bytes instead of programs ([`subject`], [`havoc`]), a
+//! coin instead of edges ([`coin`]), no comparisons, no results of earlier calls, no reset.
 
+mod coin;
 mod comparisons;
 mod executor;
+mod havoc;
 mod input;
 mod limits;
 mod mutator;
 mod session;
+mod strategy;
+mod subject;
 mod verdict;
 
 pub use executor::Candidate;
 pub use limits::{Ended, Limits};
 pub use session::{Driver, Plan, SessionError, run};
+pub use strategy::{Form, Inputs, Signal, Strategy};

@@ -13,7 +13,7 @@ use libafl_bolts::{Named, rands::Rand};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::comparisons::ComparisonHints;
+use super::{comparisons::ComparisonHints, subject::without_handles};
 use crate::{
     interface::Interface,
     program::{
@@ -31,11 +31,13 @@ pub(super) struct ProgramMutator {
     name: Cow<'static, str>,
     interface: &'static Interface,
     max_calls: usize,
+    /// Calls use results of earlier ones.
+    handles: bool,
 }
 
 impl ProgramMutator {
-    pub(super) fn new(interface: &'static Interface, max_calls: usize) -> Self {
-        Self { name: Cow::Borrowed("programs"), interface, max_calls }
+    pub(super) fn new(interface: &'static Interface, max_calls: usize, handles: bool) -> Self {
+        Self { name: Cow::Borrowed("programs"), interface, max_calls, handles }
     }
 }
 
@@ -53,6 +55,9 @@ where
         let mut rng = Pcg64Mcg::seed_from_u64(state.rand_mut().next());
         if rng.random_range(0..FRESH) == 0 {
             *program = generate::program(&mut rng, self.interface, self.max_calls);
+            if !self.handles {
+                without_handles(program, &mut rng, self.interface);
+            }
             return Ok(MutationResult::Mutated);
         }
         let donor_id = random_corpus_id!(state.corpus(), state.rand_mut());
@@ -74,6 +79,9 @@ where
                     break;
                 }
                 mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
+            }
+            if !self.handles {
+                without_handles(program, &mut rng, self.interface);
             }
             if program.calls.len() > longest {
                 program.clone_from(&before);

@@ -6,30 +6,36 @@ use libafl::{
     Error, HasNamedMetadata,
     corpus::{Corpus, CorpusId, InMemoryCorpus},
     events::SimpleEventManager,
-    feedback_and_fast,
-    feedbacks::{MapFeedbackMetadata, MaxMapFeedback},
+    feedback_and_fast, feedback_or_fast,
+    feedbacks::{ConstFeedback, MapFeedbackMetadata, MaxMapFeedback},
     fuzzer::{Evaluator, Fuzzer, StdFuzzer},
+    inputs::BytesInput,
     monitors::NopMonitor,
+    mutators::Mutator,
     schedulers::QueueScheduler,
     stages::StdMutationalStage,
-    state::{HasCorpus, StdState},
+    state::{HasCorpus, HasMaxSize, StdState},
 };
 use libafl_bolts::{rands::StdRand, tuples::tuple_list};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use super::{
+    coin::CoinFeedback,
     comparisons::ComparisonStage,
     executor::{Candidate, EDGES, EngineExecutor, edge_observer},
+    havoc::{self, ByteMutator},
     limits::{Ended, Limits},
     mutator::ProgramMutator,
+    strategy::{Inputs, Signal, Strategy},
+    subject::{Subject, without_handles},
     verdict::{Question, VerdictFeedback, VerdictObserver},
 };
 use crate::{
     campaign::statistics::Statistics,
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, Execution},
     interface::Interface,
-    program::{Program, generate},
+    program::{Program, flat, generate},
     triage::bucket::{Bucket, Classifier},
 };
 
@@ -51,10 +57,15 @@ pub struct Plan {
     pub max_calls: usize,
     /// When to stop.
     pub limits: Limits,
+    /// How to fuzz.
+    pub strategy: Strategy,
 }
 
-/// Watches a session. Called between rounds, so what it does may take time.
+/// Watches a session. Called between rounds, so what it does may take time, unless it says otherwise.
 pub trait Driver<E> {
+    /// An input was executed; a typed program, if it was one. Called after each, so it has to be quick.
+    fn executed(&mut self, _engine: &mut E, _program: Option<&Program>, _execution: &Execution) {}
+
     /// A program has joined the corpus.
     ///
     /// # Errors
@@ -93,34 +104,95 @@ pub enum SessionError {
 /// # Errors
 /// [`SessionError`]; what was found until then has been reported to the driver.
 pub fn run<E: Engine, D: Driver<E>>(
-    engine: E,
+    mut engine: E,
     plan: Plan,
     interface: &'static Interface,
+    classifier: &Classifier,
+    driver: &mut D,
+) -> Result<(Statistics, Ended), SessionError> {
+    engine.keep_state(!plan.strategy.reset);
+    let max_calls = plan.max_calls;
+    let handles = plan.strategy.handles;
+    match plan.strategy.inputs {
+        Inputs::Typed => {
+            let mut initial = plan.initial.clone();
+            let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
+            if !handles {
+                initial.iter_mut().for_each(|program| without_handles(program, &mut rng, interface));
+            }
+            let source = move |rng: &mut Pcg64Mcg| {
+                let mut program = generate::program(rng, interface, max_calls);
+                if !handles {
+                    without_handles(&mut program, rng, interface);
+                }
+                program
+            };
+            let mutator = ProgramMutator::new(interface, max_calls, handles);
+            fuzz(engine, &plan, initial, source, mutator, classifier, driver)
+        }
+        Inputs::Bytes(form) => {
+            let strings = plan.initial.iter().map(|program| flat::encode(program, form));
+            let initial = strings.filter(|string| !string.is_empty()).map(BytesInput::new).collect();
+            let source = move |rng: &mut Pcg64Mcg| havoc::random(rng, form, max_calls);
+            fuzz(engine, &plan, initial, source, ByteMutator::new(form), classifier, driver)
+        }
+    }
+}
+
+/// LibAFL's state over one type of input.
+type State<I> = StdState<InMemoryCorpus<I>, I, StdRand, InMemoryCorpus<I>>;
+
+/// Runs the loop over one type of input: `initial` ones first, then what `source` makes, then mutants.
+fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
+    engine: E,
+    plan: &Plan,
+    initial: Vec<I>,
+    mut source: impl FnMut(&mut Pcg64Mcg) -> I,
+    mutator: M,
     classifier: &Classifier,
     driver: &mut D,
 ) -> Result<(Statistics, Ended), SessionError> {
     let verdict = VerdictObserver::new();
     let edges = edge_observer(engine.counters());
     let coverage = MaxMapFeedback::new(&edges);
-    let mut feedback = feedback_and_fast!(VerdictFeedback::new(&verdict, Question::Survived), coverage);
+    let signal = plan.strategy.signal;
+    let coin = match signal {
+        Signal::Coin => CoinFeedback::new(plan.seed, initial.len().max(GENERATED)),
+        Signal::Edges | Signal::None => CoinFeedback::never(),
+    };
+    let by_edges = ConstFeedback::new(signal == Signal::Edges);
+    let mut feedback = feedback_and_fast!(
+        VerdictFeedback::new(&verdict, Question::Survived),
+        feedback_or_fast!(coin, feedback_and_fast!(by_edges, coverage))
+    );
     let mut objective = VerdictFeedback::new(&verdict, Question::NewBucket);
-    let mut state = StdState::new(
+    let mut state: State<I> = StdState::new(
         StdRand::with_seed(plan.seed),
-        InMemoryCorpus::<Program>::new(),
+        InMemoryCorpus::new(),
         InMemoryCorpus::new(),
         &mut feedback,
         &mut objective,
     )
     .map_err(loop_error)?;
+    state.set_max_size(flat::MAX_STRING);
     let mut fuzzer = StdFuzzer::new(QueueScheduler::new(), feedback, objective);
     let mut manager = SimpleEventManager::new(NopMonitor::new());
-    let mut executor =
-        EngineExecutor::new(engine, tuple_list!(edges, verdict), classifier, plan.known, plan.limits);
-    let mutator = ProgramMutator::new(interface, plan.max_calls);
-    let mut stages = tuple_list!(ComparisonStage, StdMutationalStage::with_max_iterations(mutator, MUTANTS));
+    let mut executor = EngineExecutor::new(
+        engine,
+        driver,
+        plan.strategy,
+        tuple_list!(edges, verdict),
+        classifier,
+        plan.known.clone(),
+        plan.limits.clone(),
+    );
+    let mut stages = tuple_list!(
+        ComparisonStage::<I>::new(plan.strategy.comparisons),
+        StdMutationalStage::with_max_iterations(mutator, MUTANTS)
+    );
 
     let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
-    let mut initial = plan.initial.into_iter();
+    let mut initial = initial.into_iter();
     let mut generated = 0;
     let mut reported = 0;
     loop {
@@ -129,25 +201,26 @@ pub fn run<E: Engine, D: Driver<E>>(
             let wanted = generated < GENERATED || state.corpus().count() == 0;
             wanted.then(|| {
                 generated += 1;
-                generate::program(&mut rng, interface, plan.max_calls)
+                source(&mut rng)
             })
         });
         let round = match next {
-            Some(program) => {
-                fuzzer.evaluate_input(&mut state, &mut executor, &mut manager, &program).map(|_| ())
-            }
+            Some(input) if signal == Signal::None => executor.blind(&input),
+            Some(input) => fuzzer.evaluate_input(&mut state, &mut executor, &mut manager, &input).map(|_| ()),
             None => {
                 fuzzer.fuzz_one(&mut stages, &mut executor, &mut state, &mut manager).map(|_: CorpusId| ())
             }
         };
         // Whatever a broken-off round has found counts too.
         while reported < state.corpus().count() {
-            let program = state.corpus().cloned_input_for_id(CorpusId(reported)).map_err(loop_error)?;
-            driver.corpus_entry(&program).map_err(SessionError::Driver)?;
+            let input = state.corpus().cloned_input_for_id(CorpusId(reported)).map_err(loop_error)?;
+            if let Some(program) = input.program() {
+                executor.driver.corpus_entry(program).map_err(SessionError::Driver)?;
+            }
             reported += 1;
         }
         for candidate in std::mem::take(&mut executor.pending) {
-            driver.candidate(&mut executor.engine, candidate).map_err(SessionError::Driver)?;
+            executor.driver.candidate(&mut executor.engine, candidate).map_err(SessionError::Driver)?;
         }
         executor.statistics.corpus = state.corpus().count();
         executor.statistics.restarts = executor.engine.restarts();
@@ -155,7 +228,7 @@ pub fn run<E: Engine, D: Driver<E>>(
             .named_metadata_map()
             .get::<MapFeedbackMetadata<u8>>(EDGES)
             .map_or(0, |seen| seen.num_covered_map_indexes);
-        driver.progress(&executor.statistics).map_err(SessionError::Driver)?;
+        executor.driver.progress(&executor.statistics).map_err(SessionError::Driver)?;
         match round {
             Ok(()) => {}
             Err(Error::ShuttingDown) => {

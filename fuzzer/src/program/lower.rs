@@ -114,7 +114,7 @@ pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
 }
 
 /// Appends a value in postcard. Writing to memory cannot fail.
-fn put<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+pub(super) fn put<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
     let taken = std::mem::take(bytes);
     *bytes = postcard::to_extend(value, taken).expect("postcard writes plain structures to memory");
 }

@@ -11,11 +11,13 @@
 //! | [`text`] | print and parse, for people |
 //! | [`wire`] | encode and decode, for files |
 //! | [`lower`] | compile into what the agent executes |
+//! | [`flat`] | encode as bytes without structure, and decode any bytes |
 //! | [`transcript`] | say in words what an execution returned |
 //!
 //! Everything follows the tables of [`crate::interface`]; nothing here knows a hypercall by name. All of it is
 //! deterministic: what is random takes its random number generator as an argument.
 
+pub mod flat;
 pub mod generate;
 pub mod lower;
 pub mod minimize;

@@ -27,6 +27,13 @@ pub struct Program {
     pub calls: Vec<Call>,
 }
 
+impl Program {
+    /// Names of the operations, call by call.
+    pub fn operations(&self) -> Vec<&'static str> {
+        self.calls.iter().map(|call| call.op.operation().name).collect()
+    }
+}
+
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Call {

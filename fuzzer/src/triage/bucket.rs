@@ -117,7 +117,12 @@ impl Classifier {
 
     /// The bucket of an execution, or none where the hypervisor behaved.
     pub fn classify(&self, program: &Program, execution: &Execution) -> Option<Bucket> {
-        let operation = current_operation(program, execution);
+        self.classify_calls(&program.operations(), execution)
+    }
+
+    /// As [`Self::classify`], for a program of which only the operations of its calls are known.
+    pub fn classify_calls(&self, operations: &[&'static str], execution: &Execution) -> Option<Bucket> {
+        let operation = first_without_result(operations, execution);
         match (&execution.outcome, execution.crash.as_deref()) {
             (Outcome::Done | Outcome::Idle | Outcome::Runaway, _) => None,
             (Outcome::Hang, _) => Some(Bucket::new("hang", operation, operation)),
@@ -197,9 +202,13 @@ pub fn stack(record: &CrashRecord) -> impl Iterator<Item = u64> + '_ {
 
 /// Name of the operation that had begun and not returned when the execution ended: the first without a completion.
 pub fn current_operation(program: &Program, execution: &Execution) -> &'static str {
+    first_without_result(&program.operations(), execution)
+}
+
+fn first_without_result(operations: &[&'static str], execution: &Execution) -> &'static str {
     let returned: BTreeSet<u16> = execution.calls.iter().map(|c| c.call).collect();
-    let current = (0u16..).zip(&program.calls).find(|(n, _)| !returned.contains(n));
-    current.map_or("end", |(_, call)| call.op.operation().name)
+    let current = (0u16..).zip(operations).find(|(n, _)| !returned.contains(n));
+    current.map_or("end", |(_, name)| name)
 }
 
 /// Kind of a crash record in words, for reports.

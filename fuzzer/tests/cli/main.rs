@@ -10,5 +10,6 @@ mod accidents;
 mod bad_input;
 mod boot;
 mod campaigns;
+mod effectiveness;
 mod support;
 mod tools;
