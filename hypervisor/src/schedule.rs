@@ -88,6 +88,8 @@ impl Hypervisor {
 
     /// Ends a domain because its guest cannot go on: a triple fault, or an exit that it may not cause.
     pub fn guest_died(&mut self, id: VcpuId, why: &str) {
+        // It may not have made a single call: that it ends is its own doing all the same.
+        self.checks.involve(id.domain);
         self.log(&alloc::format!("d{}v{} died: {why}\n", id.domain, id.vcpu));
         self.shut_down(id.domain, sched::SHUTDOWN_CRASH);
     }
