@@ -38,6 +38,17 @@ impl fmt::Display for Target {
     }
 }
 
+impl Target {
+    /// The same hypervisor with guests of the other mode.
+    #[must_use]
+    pub const fn other_mode(self) -> Self {
+        match self {
+            Self::ReferenceHvm => Self::ReferencePv,
+            Self::ReferencePv => Self::ReferenceHvm,
+        }
+    }
+}
+
 /// A target with the switches of one campaign.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -92,6 +103,12 @@ impl Settings {
     /// What is fuzzed.
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// The same switches for another target.
+    #[must_use]
+    pub fn on(&self, target: Target) -> Self {
+        Self { target, ..self.clone() }
     }
 
     /// Planted bugs that are switched on, sorted.

@@ -10,12 +10,14 @@ pub(crate) const MAX_DOMAINS: usize = 16;
 /// The table of domains.
 pub(crate) struct Domains {
     slots: Vec<Option<Box<Domain>>>,
+    /// One more than the highest identifier that any domain has had: what comes behind need not be looked at.
+    end: usize,
 }
 
 impl Domains {
     /// There is none.
     pub(crate) fn new() -> Self {
-        Self { slots: (0..MAX_DOMAINS).map(|_| None).collect() }
+        Self { slots: (0..MAX_DOMAINS).map(|_| None).collect(), end: 0 }
     }
 
     /// The domain with this identifier.
@@ -32,6 +34,7 @@ impl Domains {
     pub(crate) fn insert(&mut self, domain: Domain) -> bool {
         match self.slots.get_mut(usize::from(domain.id)) {
             Some(slot @ None) => {
+                self.end = self.end.max(usize::from(domain.id) + 1);
                 *slot = Some(Box::new(domain));
                 true
             }
@@ -58,6 +61,11 @@ impl Domains {
 
     /// All domains, in the order of their identifiers.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Domain> + Clone {
-        self.slots.iter().flatten().map(|domain| &**domain)
+        self.slots[..self.end].iter().flatten().map(|domain| &**domain)
+    }
+
+    /// Identifiers up to the highest that any domain has had.
+    pub(crate) fn ids(&self) -> core::ops::Range<DomId> {
+        0..self.end as DomId
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         finding::{self, Finding},
         live::Live,
     },
+    target::Settings,
     triage::{
         bucket::{Bucket, Classifier},
         verify,
@@ -39,6 +40,8 @@ const METRICS_EVERY: Duration = Duration::from_secs(5);
 pub struct Runner<'a> {
     store: &'a mut Store,
     classifier: &'a Classifier,
+    /// Where findings are tried as well.
+    elsewhere: Settings,
     live: Live,
     seed: u64,
     edges: usize,
@@ -55,10 +58,11 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// A runner for a target with so many edges.
+    /// A runner for a target with so many edges. Findings are tried `elsewhere`, too.
     pub fn new(
         store: &'a mut Store,
         classifier: &'a Classifier,
+        elsewhere: Settings,
         live: Live,
         edges: usize,
         stop: Arc<AtomicBool>,
@@ -71,6 +75,7 @@ impl<'a> Runner<'a> {
             record,
             store,
             classifier,
+            elsewhere,
             live,
             seed,
             edges,
@@ -134,7 +139,15 @@ impl<E: Engine> Driver<E> for Runner<'_> {
             minimal_reproduction = reproduction;
             observed = execution;
         }
+        let elsewhere = match verify::elsewhere(&self.elsewhere, self.classifier, &reported) {
+            Ok(elsewhere) => Some(elsewhere),
+            Err(error) => {
+                self.live.note(&format!("not tried on {}: {error}", self.elsewhere.target()));
+                None
+            }
+        };
         let finding = Finding {
+            elsewhere,
             summary: finding::summary(&reported, &observed),
             reproduction: minimal_reproduction,
             calls_before: program.calls.len(),

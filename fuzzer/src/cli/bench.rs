@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     campaign::store,
-    engine::{Engine, Execution, Outcome, Request},
+    engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine},
     interface::interface,
     program::{Program, generate, lower},
     report::{live::emit, output::say},
-    target::{Oracles, Settings},
+    target::{Oracles, Settings, Target},
 };
 
 /// The commands of `hyperfuzz bench`.
@@ -48,6 +48,9 @@ pub(super) struct Speed {
     /// Measure this program instead of generated ones.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Measure this target as well, in turns with the other.
+    #[arg(long, value_name = "NAME")]
+    beside: Option<Target>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -75,6 +78,11 @@ struct Report {
     fuzzer_calls_per_program: f64,
     engine_to_ceiling: f64,
     fuzzer_to_engine: f64,
+    /// Rate of the engine against that of the target beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_to_beside: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside: Option<Box<Report>>,
     /// With `--oracles off`: what the bare engine does with oracles, turn by turn beside it, and the share of executions that
     /// they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +95,103 @@ struct OracleCost {
     cost: f64,
 }
 
+/// One target under measurement.
+struct Side {
+    settings: Settings,
+    engine: QemuEngine,
+    /// With oracles, where the other engine has none.
+    with_oracles: Option<QemuEngine>,
+    engine_times: Vec<f64>,
+    ceiling_times: Vec<f64>,
+    /// Time of an execution with oracles against that of one without.
+    oracle_ratios: Vec<f64>,
+}
+
+impl Side {
+    fn new(settings: Settings) -> anyhow::Result<Self> {
+        let engine = settings.start()?;
+        let with_oracles = match settings.oracles() {
+            Oracles::Off => Some(settings.clone().with_oracles(Oracles::On).start()?),
+            Oracles::On | Oracles::Audit => None,
+        };
+        let (engine_times, ceiling_times, oracle_ratios) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { settings, engine, with_oracles, engine_times, ceiling_times, oracle_ratios })
+    }
+
+    /// Measures one round: programs once, and the same repeated inside the guest.
+    fn round(
+        &mut self,
+        once: &[Vec<u8>],
+        many: &[Vec<u8>],
+        turns: u32,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        let mut execution = Execution::default();
+        let single = measure(&mut self.engine, once, time, &mut execution)?;
+        let repeated = measure(&mut self.engine, many, time, &mut execution)?;
+        self.engine_times.push(single);
+        if let Some(engine) = &mut self.with_oracles {
+            self.oracle_ratios.push(measure(engine, once, time, &mut execution)? / single);
+        }
+        // What the doorbell, the reset and the read-back cost is in both, once: it drops out.
+        self.ceiling_times.push((repeated - single).max(1e-9) / f64::from(turns - 1));
+        Ok(())
+    }
+
+    /// Measures the whole fuzzer, and puts everything together.
+    fn report(self, calls: f64, args: &Speed) -> anyhow::Result<Report> {
+        let Self { settings, engine, with_oracles, engine_times, ceiling_times, oracle_ratios } = self;
+        drop((engine, with_oracles));
+        let (engine_time, ceiling_time) = (median(engine_times), median(ceiling_times));
+        let (fuzzer_executions, fuzzer_calls) = fuzzer(&settings, args)?;
+        Ok(Report {
+            target: settings.target().to_string(),
+            calls_per_program: calls,
+            ceiling_executions_per_second: 1.0 / ceiling_time,
+            engine_executions_per_second: 1.0 / engine_time,
+            engine_calls_per_second: calls / engine_time,
+            fuzzer_executions_per_second: fuzzer_executions,
+            fuzzer_calls_per_second: fuzzer_calls,
+            fuzzer_calls_per_program: fuzzer_calls / fuzzer_executions.max(1e-9),
+            engine_to_ceiling: ceiling_time / engine_time,
+            fuzzer_to_engine: fuzzer_calls * engine_time / calls,
+            engine_to_beside: None,
+            beside: None,
+            oracles: (!oracle_ratios.is_empty()).then(|| {
+                let slower = median(oracle_ratios);
+                OracleCost {
+                    engine_executions_per_second: 1.0 / (engine_time * slower),
+                    cost: 1.0 - 1.0 / slower,
+                }
+            }),
+        })
+    }
+}
+
+impl Report {
+    fn print(&self) {
+        say!("target {}, one core, reset before every program\n", self.target);
+        say!("                       programs/s    calls/s   calls/program");
+        let row = |name: &str, rate: f64, calls: f64| {
+            say!("{name:22} {rate:>10.0} {:>10.0} {calls:>15.1}", rate * calls);
+        };
+        row("in-guest ceiling", self.ceiling_executions_per_second, self.calls_per_program);
+        row("bare engine", self.engine_executions_per_second, self.calls_per_program);
+        row("whole fuzzer", self.fuzzer_executions_per_second, self.fuzzer_calls_per_program);
+        if let Some(oracles) = &self.oracles {
+            row("engine, oracles on", oracles.engine_executions_per_second, self.calls_per_program);
+        }
+        say!("\nengine / ceiling       {:>10.2}", self.engine_to_ceiling);
+        if let Some(oracles) = &self.oracles {
+            say!("cost of oracles        {:>9.0}%  (of executions/s)", oracles.cost * 100.0);
+        }
+        say!(
+            "fuzzer / engine        {:>10.2}  (calls/s: the corpus has shorter programs)\n",
+            self.fuzzer_to_engine
+        );
+    }
+}
+
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Speed(args) => speed(args),
@@ -96,85 +201,50 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
 
 fn speed(args: &Speed) -> anyhow::Result<Exit> {
     let settings = args.target.settings()?;
-    let mut engine = settings.start()?;
+    let mut sides = vec![Side::new(settings.clone())?];
+    if let Some(beside) = args.beside {
+        sides.push(Side::new(settings.on(beside))?);
+    }
     let programs = match &args.program {
         Some(file) => vec![store::load_program(file)?],
-        None => programs(&mut engine, args)?,
+        None => programs(&mut sides, args)?,
     };
     let calls =
         programs.iter().map(|program| program.calls.len()).sum::<usize>() as f64 / programs.len() as f64;
     let once: Vec<_> = lowered(&programs, 1)?;
     let turns = TURNS * 10 / u32::try_from(args.calls).unwrap_or(u32::MAX).max(10);
     let many: Vec<_> = lowered(&programs, turns)?;
-    let mut execution = Execution::default();
-    // Interleaved, so that a slow moment of the machine hits both sides.
+    // Interleaved, so that a slow moment of the machine hits all sides.
     let slice = args.time / ROUNDS as u32;
-    let (mut engine_times, mut ceiling_times, mut oracle_ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let mut with_oracles = match settings.oracles() {
-        Oracles::Off => Some(settings.clone().with_oracles(Oracles::On).start()?),
-        Oracles::On | Oracles::Audit => None,
-    };
     for _ in 0..ROUNDS {
-        let single = measure(&mut engine, &once, slice, &mut execution)?;
-        let repeated = measure(&mut engine, &many, slice, &mut execution)?;
-        engine_times.push(single);
-        if let Some(engine) = &mut with_oracles {
-            oracle_ratios.push(measure(engine, &once, slice, &mut execution)? / single);
+        for side in &mut sides {
+            side.round(&once, &many, turns, slice)?;
         }
-        // What the doorbell, the reset and the read-back cost is in both, once: it drops out.
-        ceiling_times.push((repeated - single).max(1e-9) / f64::from(turns - 1));
     }
-    drop((engine, with_oracles));
-    let (engine_time, ceiling_time) = (median(engine_times), median(ceiling_times));
-    let (fuzzer_executions, fuzzer_calls) = fuzzer(&settings, args)?;
-    let report = Report {
-        target: settings.target().to_string(),
-        calls_per_program: calls,
-        ceiling_executions_per_second: 1.0 / ceiling_time,
-        engine_executions_per_second: 1.0 / engine_time,
-        engine_calls_per_second: calls / engine_time,
-        fuzzer_executions_per_second: fuzzer_executions,
-        fuzzer_calls_per_second: fuzzer_calls,
-        fuzzer_calls_per_program: fuzzer_calls / fuzzer_executions.max(1e-9),
-        engine_to_ceiling: ceiling_time / engine_time,
-        fuzzer_to_engine: fuzzer_calls * engine_time / calls,
-        oracles: (!oracle_ratios.is_empty()).then(|| {
-            let slower = median(oracle_ratios);
-            OracleCost {
-                engine_executions_per_second: 1.0 / (engine_time * slower),
-                cost: 1.0 - 1.0 / slower,
-            }
-        }),
-    };
+    let mut reports =
+        sides.into_iter().map(|side| side.report(calls, args)).collect::<anyhow::Result<Vec<_>>>()?;
+    let beside = (reports.len() > 1).then(|| reports.remove(1));
+    let mut report = reports.remove(0);
+    if let Some(other) = beside {
+        report.engine_to_beside =
+            Some(report.engine_executions_per_second / other.engine_executions_per_second);
+        report.beside = Some(Box::new(other));
+    }
     if args.json {
         emit(&report);
     } else {
-        say!("target {}, one core, reset before every program\n", report.target);
-        say!("                       programs/s    calls/s   calls/program");
-        let row = |name: &str, rate: f64, calls: f64| {
-            say!("{name:22} {rate:>10.0} {:>10.0} {calls:>15.1}", rate * calls);
-        };
-        row("in-guest ceiling", report.ceiling_executions_per_second, calls);
-        row("bare engine", report.engine_executions_per_second, calls);
-        row("whole fuzzer", fuzzer_executions, report.fuzzer_calls_per_program);
-        if let Some(oracles) = &report.oracles {
-            row("engine, oracles on", oracles.engine_executions_per_second, calls);
+        report.print();
+        if let (Some(other), Some(ratio)) = (&report.beside, report.engine_to_beside) {
+            other.print();
+            say!("bare engine: {} / {} {ratio:.2}\n", report.target, other.target);
         }
-        say!("\nengine / ceiling       {:>10.2}", report.engine_to_ceiling);
-        if let Some(oracles) = &report.oracles {
-            say!("cost of oracles        {:>9.0}%  (of executions/s)", oracles.cost * 100.0);
-        }
-        say!(
-            "fuzzer / engine        {:>10.2}  (calls/s: the corpus has shorter programs)",
-            report.fuzzer_to_engine
-        );
-        say!("\nMedians of {ROUNDS} rounds; the ratios are of this run, the rates of this machine.");
+        say!("Medians of {ROUNDS} rounds; the ratios are of this run, the rates of this machine.");
     }
     Ok(Exit::Clean)
 }
 
-/// Generated programs of the wanted length whose calls all come back.
-fn programs(engine: &mut impl Engine, args: &Speed) -> anyhow::Result<Vec<Program>> {
+/// Generated programs of the wanted length whose calls all come back, on each side.
+fn programs(sides: &mut [Side], args: &Speed) -> anyhow::Result<Vec<Program>> {
     let mut rng = Pcg64Mcg::seed_from_u64(args.seed);
     let mut found = Vec::new();
     let mut execution = Execution::default();
@@ -184,8 +254,12 @@ fn programs(engine: &mut impl Engine, args: &Speed) -> anyhow::Result<Vec<Progra
             program.calls.extend(generate::call(&mut rng, interface(), &program.calls));
         }
         let Ok(lowered) = lower::lower(&program, 1) else { continue };
-        engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution)?;
-        if execution.outcome == Outcome::Done && execution.calls.len() == program.calls.len() {
+        let mut good = true;
+        for side in &mut *sides {
+            side.engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution)?;
+            good &= execution.outcome == Outcome::Done && execution.calls.len() == program.calls.len();
+        }
+        if good {
             found.push(program);
             if found.len() == PROGRAMS {
                 return Ok(found);

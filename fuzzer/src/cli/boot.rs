@@ -90,10 +90,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.cmdline.contains(['\n', '\r', '#']) || !args.cmdline.is_ascii() {
         bail!("--cmdline takes one line of ASCII without `#`");
     }
-    if args.target.target != Target::ReferenceHvm {
+    if let Some(target) = args.target.target.filter(|target| *target != Target::ReferenceHvm) {
         bail!(
             "--target {}: a guest image brings its own kernel, which only {} runs",
-            args.target.target,
+            target,
             Target::ReferenceHvm
         );
     }

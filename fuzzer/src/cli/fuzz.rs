@@ -138,7 +138,15 @@ pub(super) fn session(
         },
         strategy: Strategy::FULL,
     };
-    let mut runner = Runner::new(&mut store, &classifier, live, edges, stop, options.until_finding);
+    let mut runner = Runner::new(
+        &mut store,
+        &classifier,
+        settings.on(settings.target().other_mode()),
+        live,
+        edges,
+        stop,
+        options.until_finding,
+    );
     let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
     let stored = result.as_ref().map_or(Ok(()), |(statistics, _)| runner.store_operations(statistics));
     let (live, findings, unconfirmed) = runner.finish();

@@ -22,9 +22,9 @@ static SEEDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../corpora/seeds");
 /// What is fuzzed, and with which machine.
 #[derive(Clone, Debug, Args)]
 pub(super) struct TargetOptions {
-    /// What to fuzz.
-    #[arg(long, value_name = "NAME", default_value = "reference-hvm")]
-    pub(super) target: Target,
+    /// What to fuzz; reference-hvm, or the target of the finding that is replayed, if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(super) target: Option<Target>,
     /// Planted bugs to switch on, separated by commas: a test of the fuzzer, not of the hypervisor.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(super) plant: Vec<String>,
@@ -49,7 +49,8 @@ impl TargetOptions {
     /// What is missing, and how to get it.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         super::doctor::require(&self.qemu, self.install)?;
-        let settings = Settings::new(self.target, &self.plant, &self.qemu, self.core)?;
+        let target = self.target.unwrap_or(Target::ReferenceHvm);
+        let settings = Settings::new(target, &self.plant, &self.qemu, self.core)?;
         Ok(settings.with_oracles(self.oracles.unwrap_or_default()))
     }
 }

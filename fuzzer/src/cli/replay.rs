@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use serde_json::json;
 
 use super::{Exit, options::TargetOptions};
@@ -19,7 +20,7 @@ use crate::{
         live::emit,
         output::{self, say},
     },
-    target::Oracles,
+    target::{Oracles, Target},
     triage::{
         bucket::{Bucket, Classifier},
         verify,
@@ -49,6 +50,7 @@ const MAX_FINDING: u64 = 16 << 20;
 struct Stored {
     bucket: Bucket,
     plants: Vec<String>,
+    target: String,
 }
 
 /// The finding that a program belongs to, if there is one beside it.
@@ -95,6 +97,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     // One program has the time for a look at all frames.
     target.oracles.get_or_insert(Oracles::Audit);
+    if let (None, Some(stored)) = (target.target, &expected) {
+        target.target = Some(Target::from_str(&stored.target, false).map_err(|_| {
+            anyhow::anyhow!("the finding is of target {}, which this build does not have", stored.target)
+        })?);
+    }
     let settings = target.settings()?;
     let classifier = Classifier::new(settings.symbols()?);
     let mut engine = settings.start()?;

@@ -10,7 +10,7 @@ use crate::{
     program::{Program, lower, text, transcript},
     triage::{
         bucket::{self, Bucket, Classifier},
-        verify::Reproduction,
+        verify::{Elsewhere, Reproduction},
     },
 };
 
@@ -29,6 +29,9 @@ pub struct Finding {
     pub summary: String,
     /// How often the minimised program reproduced it.
     pub reproduction: Reproduction,
+    /// What it does on the same hypervisor in the other mode, where that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
     /// Calls of the program that was found first, and of the minimised one.
     pub calls_before: usize,
     /// Calls of the minimised program.
@@ -170,6 +173,9 @@ impl Finding {
             "reproduced  {} of {} runs, {clean}",
             self.reproduction.reproduced, self.reproduction.runs
         )?;
+        if let Some(elsewhere) = &self.elsewhere {
+            writeln!(out, "also in     {}", elsewhere.describe(&self.bucket))?;
+        }
         writeln!(
             out,
             "found       after {} executions, {:.1} s; seed {}",

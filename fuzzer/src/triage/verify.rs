@@ -6,6 +6,7 @@ use super::bucket::{Bucket, Classifier};
 use crate::{
     engine::{Engine, EngineError, Execution, Request},
     program::{Program, lower, minimize},
+    target::Settings,
 };
 
 /// Runs that a finding's reproduction rate is taken from.
@@ -70,6 +71,43 @@ pub fn confirm(
         }
     }
     Ok((result, first))
+}
+
+/// What a program does on another target.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Elsewhere {
+    /// The other target.
+    pub target: String,
+    /// How it ended there; none for a good end.
+    pub bucket: Option<Bucket>,
+}
+
+impl Elsewhere {
+    /// One line about a finding of this bucket.
+    #[must_use]
+    pub fn describe(&self, bucket: &Bucket) -> String {
+        match &self.bucket {
+            Some(found) if found == bucket => format!("{}: yes, same bucket", self.target),
+            Some(found) => format!("{}: yes, as {found}", self.target),
+            None => format!("{}: no", self.target),
+        }
+    }
+}
+
+/// Runs a program once on a clean boot of another target.
+///
+/// # Errors
+/// When no machine can be had.
+pub fn elsewhere(
+    settings: &Settings,
+    classifier: &Classifier,
+    program: &Program,
+) -> Result<Elsewhere, EngineError> {
+    let mut engine = settings.start()?;
+    let mut execution = Execution::default();
+    let ran = run_once(&mut engine, program, &mut execution)?;
+    let bucket = if ran { classifier.classify(program, &execution) } else { None };
+    Ok(Elsewhere { target: settings.target().to_string(), bucket })
 }
 
 /// Makes a program as short and plain as it can be while it stays in its bucket; as far as it got where `stop` is set in

@@ -34,6 +34,7 @@ fn a_planted_bug_is_found_reported_replayed_and_known_the_next_time() {
     let stack = report.split("stack of the hypervisor").nth(1).expect("a stack");
     assert!(stack.contains(".rs:"), "symbols with source lines: {report}");
     assert!(report.contains("reproduced  10 of 10 runs, first run on a clean boot"), "{report}");
+    assert!(report.contains("also in     reference-pv: yes, same bucket"), "{report}");
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(finding.join("finding.json")).unwrap()).unwrap();
     assert_eq!(json["plants"][0], "count-sign");

@@ -4,14 +4,13 @@
 
 use crate::{
     domain::WATCHDOGS,
-    domains::MAX_DOMAINS,
     event::{self, Binding},
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
     vcpu::{State, Vcpu},
 };
 use alloc::vec::Vec;
-use xen_abi::{DOMID_SELF, DomId, errno::Errno, sched};
+use xen_abi::{DOMID_SELF, errno::Errno, sched};
 
 /// Longest stretch of time that passes at once, in nanoseconds: timers are looked at in between.
 const STRETCH: u64 = 1 << 58;
@@ -165,7 +164,7 @@ impl Hypervisor {
 
     /// Ends domains whose watchdog has expired.
     pub(crate) fn expire_watchdogs(&mut self) {
-        for id in 0..MAX_DOMAINS as DomId {
+        for id in self.domains.ids() {
             let Some(domain) = self.domain(id) else { continue };
             let late = domain.watchdogs.iter().any(|at| *at != 0 && *at <= self.time);
             if late && domain.shutdown.is_none() {

@@ -10,7 +10,7 @@ use crate::{
     config::Cache,
 };
 use alloc::{collections::BTreeMap, vec::Vec};
-use core::mem;
+use core::{cell::Cell, mem};
 use xen_abi::{DomId, errno::Errno};
 
 const PRESENT: u64 = 1;
@@ -109,6 +109,9 @@ pub(crate) struct P2m {
     limit: usize,
     /// Tables of the last level, by the upper bits of the frames that they map.
     leaves: BTreeMap<u64, Mfn>,
+    /// The table of the last level that was used last: most calls stay within one. It counts as long as there are as many
+    /// tables as then.
+    recent: Cell<Option<(u64, Mfn, usize)>>,
     /// Tables of the middle levels, by level and upper bits.
     inner: BTreeMap<(u32, u64), Mfn>,
     /// How often an entry was changed.
@@ -121,7 +124,7 @@ impl P2m {
         let root = memory.allocate(Owner::Hypervisor)?;
         memory.machine.prepare_root(root);
         let (leaves, inner) = (BTreeMap::new(), BTreeMap::new());
-        Some(Self { domain, root, limit: MAX_TABLES, leaves, inner, changes: 0 })
+        Some(Self { domain, root, limit: MAX_TABLES, leaves, recent: Cell::new(None), inner, changes: 0 })
     }
 
     /// Allows for the tables of this many pages at guest frame 0 beside all others.
@@ -146,14 +149,28 @@ impl P2m {
 
     /// [`Self::lookup`], as a part of a step that is counted.
     pub(crate) fn peek(&self, memory: &Memory, gfn: Gfn) -> Option<Mapping> {
-        let leaf = *self.leaves.get(&(gfn.0 >> 9))?;
+        let leaf = self.find_leaf(gfn)?;
         Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)))
+    }
+
+    /// The table of the last level for a frame, if there is one.
+    fn find_leaf(&self, gfn: Gfn) -> Option<Mfn> {
+        let key = gfn.0 >> 9;
+        if let Some((recent, leaf, tables)) = self.recent.get()
+            && recent == key
+            && tables == self.leaves.len()
+        {
+            return Some(leaf);
+        }
+        let leaf = *self.leaves.get(&key)?;
+        self.recent.set(Some((key, leaf, self.leaves.len())));
+        Some(leaf)
     }
 
     /// The table of the last level for a frame, made if there is none.
     fn leaf(&mut self, memory: &mut Memory, gfn: Gfn) -> Result<Mfn, Errno> {
-        if let Some(leaf) = self.leaves.get(&(gfn.0 >> 9)) {
-            return Ok(*leaf);
+        if let Some(leaf) = self.find_leaf(gfn) {
+            return Ok(leaf);
         }
         if gfn.0 >= GFN_LIMIT {
             return Err(Errno::Inval);

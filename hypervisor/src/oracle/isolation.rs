@@ -80,7 +80,7 @@ impl Hypervisor {
 
     /// A program has ended: who had no part in it is as before.
     pub(crate) fn check_uninvolved(&mut self) {
-        for id in 0..MAX_DOMAINS as DomId {
+        for id in self.domains.ids() {
             let before = self.checks.digests[usize::from(id)];
             // Zero: it was made in the meantime.
             if !self.checks.is_involved(id) && before != 0 && before != self.digest(id) {

@@ -15,6 +15,7 @@ mod planted_events;
 mod planted_grants;
 mod planted_memory;
 mod planted_vcpus;
+mod pv;
 mod regions;
 mod schedule;
 mod vcpus;
@@ -149,13 +150,15 @@ fn elf(paddr: u64, note: bool) -> Vec<u8> {
     };
     let data = 64 + 2 * 56;
     header(0, 1, data, paddr, 8);
-    header(1, if note { 4 } else { 0 }, data + 8, 0, 24);
+    header(1, if note { 4 } else { 0 }, data + 8, 0, 48);
     file.extend_from_slice(b"segment!");
-    for word in [4, 8, elfnote::PHYS32_ENTRY] {
-        file.extend_from_slice(&word.to_le_bytes());
+    for kind in [elfnote::PHYS32_ENTRY, elfnote::ENTRY] {
+        for word in [4, 8, kind] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        file.extend_from_slice(elfnote::NAME);
+        file.extend_from_slice(&0x1000u64.to_le_bytes());
     }
-    file.extend_from_slice(elfnote::NAME);
-    file.extend_from_slice(&0x1000u64.to_le_bytes());
     file
 }
 
