@@ -21,6 +21,12 @@ pub const PLAYGROUND_GFN: u64 = 0x280;
 /// Frames of the playground.
 pub const PLAYGROUND_FRAMES: u64 = 0x80;
 
+/// Guest frame where an agent maps the first frame of its grant table, once a program grants something. It lies behind the
+/// channel, where the same page tables serve both.
+pub const GRANT_TABLE_GFN: u64 = (CHANNEL_GPA >> 12) + 0x100;
+/// Frames of a grant table that an agent maps at most.
+pub const GRANT_TABLE_FRAMES: u64 = 16;
+
 /// Identifies a [`ChannelHeader`]: `HFZCHAN1`.
 pub const CHANNEL_MAGIC: u64 = u64::from_le_bytes(*b"HFZCHAN1");
 /// Result slots that calls of one program can fill and use, in whichever domain.

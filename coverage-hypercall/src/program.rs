@@ -50,6 +50,17 @@ pub mod agent_op {
     pub const OUTB: u32 = AGENT_OPS + 7;
     /// Jumps to the address `arg0`; whatever runs there may return with RET or fault.
     pub const EXEC: u32 = AGENT_OPS + 8;
+    /// Lets the domain `arg1` access the frame `arg2` by the grant reference `arg0`, with the further flags `arg3` (`GTF_*`).
+    /// The result is the reference, as for the following ones, or the error of a hypercall that was needed.
+    pub const GRANT_ACCESS: u32 = AGENT_OPS + 16;
+    /// Lets the domain `arg1` copy `arg4` bytes from byte `arg3` of the frame `arg2` on by the reference `arg0`, with the
+    /// further flags `arg5`. The table gets version 2.
+    pub const GRANT_SUB_PAGE: u32 = AGENT_OPS + 17;
+    /// Lets the domain `arg1` use the reference `arg3` of the domain `arg2` by the reference `arg0`, with the further flags
+    /// `arg4`. The table gets version 2.
+    pub const GRANT_TRANSITIVE: u32 = AGENT_OPS + 18;
+    /// Grants nothing any more by the reference `arg0`.
+    pub const GRANT_REVOKE: u32 = AGENT_OPS + 19;
 }
 
 /// What a request starts with.

@@ -113,6 +113,12 @@ fn code_is_read_only_and_data_does_not_run() {
 }
 
 #[test]
+fn a_damaged_heap_is_noticed() {
+    check("heap-overrun", CrashKind::HeapCanary, 0, "ran over an end");
+    check("heap-late-write", CrashKind::HeapCanary, 0, "after it was freed");
+}
+
+#[test]
 fn a_stack_overflow_meets_its_guard_page() {
     let record = check("overflow", CrashKind::DoubleFault, 14, "stack overflow");
     assert_eq!(record.frame_count as usize, record.frames.len());

@@ -256,6 +256,7 @@ impl Hypervisor {
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
             grants: Grants::new(),
+            argo: crate::argo::Argo::new(),
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),
@@ -263,6 +264,7 @@ impl Hypervisor {
             shutdown: None,
             shutdown_code: None,
             watchdogs: [0; WATCHDOGS],
+            assists: 0,
             memory_map,
             console: Vec::new(),
         })

@@ -26,6 +26,8 @@ pub(crate) struct Domain {
     pub events: EventChannels,
     /// Its grant table, and what it has mapped of others.
     pub grants: Grants,
+    /// Its Argo rings.
+    pub argo: crate::argo::Argo,
     /// Its shared-info page.
     pub shared_info: Mfn,
     /// It may use the coverage hypercall.
@@ -40,6 +42,8 @@ pub(crate) struct Domain {
     pub shutdown_code: Option<u32>,
     /// Deadlines of its watchdogs, as system time; 0: not set.
     pub watchdogs: [u64; WATCHDOGS],
+    /// Types of assistance that it switched on, one bit each.
+    pub assists: u64,
     /// Its memory map at the start.
     pub memory_map: Vec<E820Entry>,
     /// Console text since the last end of line.

@@ -135,6 +135,8 @@ pub struct Hypervisor {
     pub(crate) started: bool,
     /// System time in nanoseconds. Virtual: it advances with calls only.
     pub(crate) time: u64,
+    /// No timer is due before this time.
+    pub(crate) next_timer: u64,
     /// Calls that are being carried out, one in another.
     pub(crate) depth: u32,
     /// Pages that the current call may still move, map or fill.
@@ -170,6 +172,7 @@ impl Hypervisor {
             context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             started: false,
             time: 0,
+            next_timer: crate::timer::NEVER,
             depth: 0,
             credit: 0,
             batch: None,
@@ -282,10 +285,17 @@ impl Hypervisor {
         {
             vcpu.context = context;
             self.note_runstate(from);
-        }
-        if let Some(vcpu) = self.vcpu(to) {
-            self.context = vcpu.context;
+            self.publish(from);
         }
         self.note_runstate(to);
+        self.publish(to);
+        if let Some(vcpu) = self.vcpu(to) {
+            let periodic = vcpu.timers.periodic;
+            self.context = vcpu.context;
+            if let Some(periodic) = periodic {
+                self.next_timer = self.next_timer.min(periodic.next);
+                self.run_timers();
+            }
+        }
     }
 }

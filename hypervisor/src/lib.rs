@@ -10,6 +10,8 @@ extern crate std;
 
 pub mod address;
 mod arch;
+mod areas;
+mod argo;
 mod build;
 pub mod bundle;
 pub mod config;
@@ -31,6 +33,7 @@ mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod vcpu;
 
 pub use arch::InjectGp;
@@ -38,6 +41,6 @@ pub use build::BuildError;
 pub use hypervisor::{
     Disposition, Entry, FaultAction, GuestContext, Hypervisor, NestedFault, PagingMode, VcpuId,
 };
-pub use instruction::Instruction;
+pub use instruction::{Decoded, Instruction};
 pub use options::Options;
 pub use start::{Segment, StartState};

@@ -37,8 +37,8 @@ pub trait Machine {
         memory_scan::is_filled(&page, byte)
     }
 
-    /// What is wrong with the hypervisor's heap, if anything is.
-    fn heap_damage(&mut self) -> Option<&'static str> {
+    /// What is wrong with the hypervisor's heap, if anything is. A thorough look takes its time.
+    fn heap_damage(&self, _thorough: bool) -> Option<&'static str> {
         None
     }
 

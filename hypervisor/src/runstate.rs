@@ -23,8 +23,13 @@ impl Runstate {
         self.info = RunstateInfo { state, state_entry_time: now, ..self.until(now) };
     }
 
+    /// The account as it stood when the state was last entered: what guests find in their copies.
+    pub(crate) const fn published(&self) -> RunstateInfo {
+        self.info
+    }
+
     /// The account, up to now.
-    fn until(&self, now: u64) -> RunstateInfo {
+    pub(crate) fn until(&self, now: u64) -> RunstateInfo {
         let mut info = self.info;
         let spent = now.saturating_sub(info.state_entry_time);
         if let Some(time) = info.time.get_mut(info.state as usize) {

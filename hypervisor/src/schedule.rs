@@ -4,17 +4,19 @@
 //! can be chosen at any time, and its call then returns 0.
 
 use crate::{
+    address::Maddr,
     domains::MAX_DOMAINS,
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
+    timer::Timers,
     vcpu::{State, Vcpu},
 };
 use coverage_hypercall::harness;
 use xen_abi::{errno::Errno, sched, shared_info, vcpu as abi};
 
 impl Hypervisor {
-    /// The vCPU to run now: the current one as long as it can, else one that can go on by itself, else one that is parked:
-    /// first vCPUs before second ones, the next domain before those behind it. None if all are blocked or dead. Before all
+    /// The vCPU to run now: the current one as long as it can, else one that can go on by itself, else one that a timer wakes if
+    /// time passes, else one that is parked: first vCPUs before second ones, the next domain before those behind it. None if all are blocked or dead. Before all
     /// domains are ready it is the last vCPU of the last domain first, the leader last.
     pub fn vcpu_to_run(&mut self) -> Option<VcpuId> {
         let next = self.choose()?;
@@ -36,6 +38,13 @@ impl Hypervisor {
         let runnable = self.next_vcpu(Vcpu::is_runnable);
         if runnable.is_some() || !self.started {
             return runnable;
+        }
+        // A timer may wake one that waits, the current one included.
+        if self.sleep() {
+            return self
+                .current
+                .filter(|id| self.vcpu(*id).is_some_and(Vcpu::is_runnable))
+                .or_else(|| self.next_vcpu(Vcpu::is_runnable));
         }
         self.next_vcpu(Vcpu::can_run)
     }
@@ -92,6 +101,7 @@ impl Hypervisor {
         for vcpu in &mut domain.vcpus {
             vcpu.state = State::Dead;
             vcpu.resume = None;
+            vcpu.timers = Timers::default();
         }
         for vcpu in 0..vcpus {
             self.note_runstate(VcpuId { domain: id, vcpu });
@@ -136,14 +146,11 @@ impl Hypervisor {
 
     /// Blocks the caller until an event is pending for it, unless one is.
     pub(crate) fn block(&mut self, caller: VcpuId) -> Disposition {
-        let Some(domain) = self.domain(caller.domain) else { return Disposition::Return(0) };
-        let page = domain.shared_info.address().0;
-        let info =
-            page + (shared_info::VCPU_INFO + usize::from(caller.vcpu) * shared_info::VCPU_INFO_LEN) as u64;
+        let Some(info) = self.vcpu_info(caller) else { return Disposition::Return(0) };
         let mut pending = [0];
-        let at = crate::address::Maddr(info + shared_info::UPCALL_PENDING as u64);
+        let at = Maddr(info.0 + shared_info::UPCALL_PENDING as u64);
         self.memory.machine.read(at, &mut pending);
-        let mask = crate::address::Maddr(info + shared_info::UPCALL_MASK as u64);
+        let mask = Maddr(info.0 + shared_info::UPCALL_MASK as u64);
         self.memory.machine.write(mask, &[0]);
         if pending[0] != 0 {
             return Disposition::Return(0);

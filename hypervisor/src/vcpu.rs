@@ -1,10 +1,12 @@
 //! A virtual processor and what belongs to it.
 
 use crate::{
+    areas::Areas,
     hypervisor::{GuestContext, PagingMode},
     pv::Pv,
     runstate::Runstate,
     start::StartState,
+    timer::Timers,
 };
 use alloc::vec::Vec;
 
@@ -44,6 +46,10 @@ pub(crate) struct Vcpu {
     pub nmi: bool,
     /// What it did with its time.
     pub runstate: Runstate,
+    /// Its timers.
+    pub timers: Timers,
+    /// What is kept up to date for it in the guest's memory.
+    pub areas: Areas,
     /// What it has in pv mode only.
     pub pv: Pv,
 }
@@ -66,6 +72,8 @@ impl Vcpu {
             context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             nmi: false,
             runstate: Runstate::new(),
+            timers: Timers::default(),
+            areas: Areas::default(),
             pv: Pv::new(),
         }
     }

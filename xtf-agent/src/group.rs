@@ -13,7 +13,7 @@ use coverage_hypercall::{
     },
 };
 
-use crate::{Operation, Platform, channel};
+use crate::{Operation, Platform, channel, grant};
 
 /// Bytes that the changes of one group can take: per region at most 5 + 2 for offset and length.
 pub const MAX_CHANGES: usize = MAX_WATCHES * (MAX_REPORTED + 7);
@@ -54,6 +54,7 @@ impl Scratch {
 enum Call {
     Hypercall(u64),
     Operation(Operation),
+    Grant(grant::Operation),
 }
 
 /// A `Capture` that was checked.
@@ -111,6 +112,8 @@ fn run<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> Result<Sta
             Insn::Call { number, args } => {
                 let target = if number < AGENT_OPS {
                     Call::Hypercall(u64::from(number))
+                } else if let Some(operation) = grant::Operation::from_number(number) {
+                    Call::Grant(operation)
                 } else {
                     Call::Operation(Operation::from_number(number).ok_or(Reject::Operation)?)
                 };
@@ -138,6 +141,7 @@ fn run<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> Result<Sta
     let result = match target {
         Call::Hypercall(number) => p.hypercall(number, &args),
         Call::Operation(operation) => p.operate(operation, &args),
+        Call::Grant(operation) => grant::run(p, operation, &args),
     };
     for n in 0..watches {
         compare(p, scratch, n);

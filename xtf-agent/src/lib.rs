@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`agent`] | from READY to DONE: takes the program, walks its groups, hands over to other domains |
 //! | [`group`] | carries out one group: arena, call, captures |
+//! | [`grant`] | writes entries of the domain's grant table |
 //! | [`channel`] | typed access to the channel's header and rings |
 //!
 //! The channel can be overwritten at any time, by the host, by other domains and by the program itself, whose
@@ -17,6 +18,7 @@
 
 pub mod agent;
 pub mod channel;
+pub mod grant;
 pub mod group;
 
 pub use agent::{Agent, Stop};

@@ -16,8 +16,10 @@ mod results;
 
 pub use error::EngineError;
 
+use std::fmt;
+
 use coverage_hypercall::{
-    crash::CrashRecord,
+    crash::{CrashKind, CrashRecord},
     harness::{Canary, CmpEntry},
     program::Status,
 };
@@ -64,7 +66,7 @@ pub struct CallResult {
 }
 
 /// Everything that is known of one execution. Reused between executions to spare allocations.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Execution {
     /// How it ended.
     pub outcome: Outcome,
@@ -85,6 +87,27 @@ pub struct Execution {
     pub blocks: u64,
     /// True where the agent's completion ring could not be parsed: a corrupted guest, not a defect.
     pub corrupt: bool,
+}
+
+/// Counters and crash record in short: nobody reads thousands of zeros.
+impl fmt::Debug for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let crash = self.crash.as_ref().map(|record| {
+            let kind = CrashKind::from_u32(record.kind).map_or("unknown", CrashKind::name);
+            let len = (record.message_len as usize).min(record.message.len());
+            format!("{kind}: {}", String::from_utf8_lossy(&record.message[..len]))
+        });
+        f.debug_struct("Execution")
+            .field("outcome", &self.outcome)
+            .field("calls", &self.calls)
+            .field("edges", &self.counters.iter().filter(|counter| **counter != 0).count())
+            .field("comparisons", &self.comparisons.len())
+            .field("crash", &crash)
+            .field("console", &String::from_utf8_lossy(&self.console))
+            .field("blocks", &self.blocks)
+            .field("corrupt", &self.corrupt)
+            .finish()
+    }
 }
 
 impl Default for Execution {

@@ -4,6 +4,7 @@ use coverage_hypercall::{
     channel::{ARENA_GPA, PLAYGROUND_GFN},
     program::agent_op,
 };
+use xen_abi::grant;
 
 use super::types::*;
 
@@ -44,7 +45,27 @@ const LEAVES: &[Named] = &[
 ];
 const PORTS: &[Named] = &[("debugcon", 0xe9), ("com1", 0x3f8), ("pic", 0x20), ("pci", 0xcf8)];
 
+/// `GTF_*` beside the type.
+const GRANT_FLAGS: &[Named] = &[
+    ("readonly", grant::GTF_READONLY as u64),
+    ("reading", grant::GTF_READING as u64),
+    ("writing", grant::GTF_WRITING as u64),
+    ("pwt", grant::GTF_PWT as u64),
+    ("pcd", grant::GTF_PCD as u64),
+    ("pat", grant::GTF_PAT as u64),
+    ("sub_page", grant::GTF_SUB_PAGE as u64),
+];
+/// References that a program gives out; the first eight outlive a change of the table's version.
+const REFERENCE: Field = field("ref", int(4, Kind::Range(6, 12)));
+const FLAGS: Field =
+    field("flags", int(2, Kind::UsualFlags(GRANT_FLAGS, &[0, 0, grant::GTF_READONLY as u64])));
+const REF: &[ResultSpec] = &[returns(Resource::GrantRef)];
+
 const RET: &[ResultSpec] = &[returns(Resource::Number)];
+
+const fn grants(name: &'static str, number: u32, args: &'static [Field]) -> Operation {
+    Operation { name, number, select: Select::Whole, args, results: REF, returns: Returns::Anything }
+}
 
 const fn op(name: &'static str, number: u32, args: &'static [Field]) -> Operation {
     Operation { name, number, select: Select::Whole, args, results: &[], returns: Returns::Anything }
@@ -72,5 +93,34 @@ pub(super) const OPERATIONS: &[Operation] = &[
         agent_op::OUTB,
         &[field("port", int(2, Kind::Enum(PORTS))), field("value", int(1, Kind::Hex))],
     ),
+    grants(
+        "agent.grant_access",
+        agent_op::GRANT_ACCESS,
+        &[REFERENCE, field("domid", PEER), field("frame", FRAME), FLAGS],
+    ),
+    grants(
+        "agent.grant_sub_page",
+        agent_op::GRANT_SUB_PAGE,
+        &[
+            REFERENCE,
+            field("domid", PEER),
+            field("frame", FRAME),
+            field("page_off", int(2, Kind::Range(0, 32))),
+            field("length", int(2, Kind::Range(0, 128))),
+            FLAGS,
+        ],
+    ),
+    grants(
+        "agent.grant_transitive",
+        agent_op::GRANT_TRANSITIVE,
+        &[
+            REFERENCE,
+            field("domid", PEER),
+            field("trans_domid", PEER),
+            field("gref", int(4, Kind::GrantRefOf("trans_domid"))),
+            FLAGS,
+        ],
+    ),
+    op("agent.grant_revoke", agent_op::GRANT_REVOKE, &[field("ref", int(4, Kind::GrantRef))]),
     op("agent.exec", agent_op::EXEC, &[field("address", PLACE)]),
 ];

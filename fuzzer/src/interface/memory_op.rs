@@ -24,6 +24,13 @@ const SPACES: &[Named] = &[
     ("dev_mmio", abi::MAPSPACE_DEV_MMIO as u64),
 ];
 
+/// `XENMEM_resource_*`.
+const RESOURCES: &[Named] = &[
+    ("ioreq_server", abi::RESOURCE_IOREQ_SERVER as u64),
+    ("grant_table", abi::RESOURCE_GRANT_TABLE as u64),
+    ("vmtrace_buf", 2),
+];
+
 const FRAMES: Type = ptr_inout(&Type::Array(&FRAME));
 
 const RESERVATION: StructType = StructType {
@@ -80,6 +87,18 @@ const MFN_LIST: StructType = StructType {
 const MAPPING: StructType = StructType {
     name: "xen_machphys_mapping",
     fields: &[out("v_start", int(8, Kind::Hex)), out("v_end", int(8, Kind::Hex)), out("max_mfn", U64)],
+};
+const ACQUIRE: StructType = StructType {
+    name: "xen_mem_acquire_resource",
+    fields: &[
+        field("domid", DOMAIN),
+        field("type", int(2, Kind::Enum(RESOURCES))),
+        field("id", int(4, Kind::Range(0, 1))),
+        field("nr_frames", int(4, Kind::Len("frame_list"))),
+        field("pad", int(4, Kind::Const(0))),
+        field("frame", int(8, Kind::Range(0, 2))),
+        field("frame_list", ptr_in(&Type::Array(&HOLE))),
+    ],
 };
 /// An entry is 20 bytes long, without padding: address, length, type.
 const MEMORY_MAP: StructType = StructType {
@@ -196,6 +215,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "memory_op.add_to_physmap_batch",
         abi::ADD_TO_PHYSMAP_BATCH,
         &[field("arg", ptr_in(&Type::Struct(&ADD_BATCH)))],
+        &[],
+    ),
+    op(
+        "memory_op.acquire_resource",
+        abi::ACQUIRE_RESOURCE,
+        &[field("arg", ptr_inout(&Type::Struct(&ACQUIRE)))],
         &[],
     ),
 ];

@@ -8,6 +8,7 @@ mod agent;
 mod console_io;
 mod coverage_op;
 mod event_channel_op;
+mod grant_table_op;
 mod memory_op;
 mod multicall;
 mod raw;
@@ -31,9 +32,10 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("vcpu_op", 5, vcpu_op::OPERATIONS),
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
+    ("grant_table_op", 10, grant_table_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
     ("coverage_op", 3, coverage_op::OPERATIONS),
-    ("agent", 2, agent::OPERATIONS),
+    ("agent", 4, agent::OPERATIONS),
     ("raw", 1, raw::OPERATIONS),
 ];
 
@@ -105,8 +107,9 @@ mod tests {
         for field in fields {
             out.push(field.name);
             names_in(&field.ty, out);
-            if let Type::Int { kind: Kind::Len(of) | Kind::PortOf(of), .. } = &field.ty {
-                assert!(fields.iter().any(|sibling| sibling.name == *of), "{} names no sibling", field.name);
+            let Type::Int { kind, .. } = &field.ty else { continue };
+            if let Some(of) = kind.owner().or(if let Kind::Len(of) = kind { Some(of) } else { None }) {
+                assert!(fields.iter().any(|sibling| sibling.name == of), "{} names no sibling", field.name);
             }
         }
     }
@@ -161,12 +164,14 @@ mod tests {
         }
     }
 
-    /// Offsets and size of the structure that the last argument points to.
+    /// Offsets and size of the structure, or of each in the array, that the last pointer among the arguments leads to.
     fn layout(name: &str) -> (Vec<usize>, usize) {
         let op = interface().by_name(name).expect("known");
-        let Some(Field { ty: Type::Ptr { to: Type::Struct(layout), .. }, .. }) = op.args.last() else {
-            panic!("{name} takes no struct")
-        };
+        let to = op.args.iter().rev().find_map(|field| match field.ty {
+            Type::Ptr { to: Type::Struct(layout) | Type::Array(Type::Struct(layout)), .. } => Some(layout),
+            _ => None,
+        });
+        let layout = to.unwrap_or_else(|| panic!("{name} takes no struct"));
         (layout.offsets().collect(), layout.size())
     }
 
@@ -179,6 +184,45 @@ mod tests {
                 $name
             );
         };
+    }
+
+    fn grants_agree() {
+        use xen_abi::grant::*;
+        agree!(
+            "grant_table_op.map_grant_ref",
+            MapGrantRef,
+            host_addr,
+            flags,
+            grant,
+            dom,
+            status,
+            handle,
+            dev_bus_addr
+        );
+        agree!("grant_table_op.unmap_grant_ref", UnmapGrantRef, host_addr, dev_bus_addr, handle, status);
+        agree!("grant_table_op.unmap_and_replace", UnmapAndReplace, host_addr, new_addr, handle, status);
+        agree!("grant_table_op.setup_table", SetupTable, dom, nr_frames, status, frame_list);
+        for copy in ["copy_frames", "copy_from_grant", "copy_to_grant", "copy_between_grants"] {
+            assert_eq!(
+                layout(&format!("grant_table_op.{copy}")),
+                (
+                    vec![
+                        core::mem::offset_of!(Copy, source),
+                        core::mem::offset_of!(Copy, dest),
+                        core::mem::offset_of!(Copy, len),
+                        core::mem::offset_of!(Copy, flags),
+                        core::mem::offset_of!(Copy, status)
+                    ],
+                    size_of::<Copy>()
+                )
+            );
+        }
+        agree!("grant_table_op.query_size", QuerySize, dom, nr_frames, max_nr_frames, status);
+        agree!("grant_table_op.set_version", SetVersion, version);
+        agree!("grant_table_op.get_status_frames", GetStatusFrames, nr_frames, dom, status, frame_list);
+        agree!("grant_table_op.get_version", GetVersion, dom, pad, version);
+        agree!("grant_table_op.swap_grant_ref", SwapGrantRef, ref_a, ref_b, status);
+        agree!("grant_table_op.cache_flush", CacheFlush, a, offset, length, op);
     }
 
     #[test]
@@ -212,6 +256,18 @@ mod tests {
         agree!("memory_op.machphys_mfn_list", MachphysMfnList, max_extents, extent_start, nr_extents);
         agree!("memory_op.machphys_mapping", MachphysMapping, v_start, v_end, max_mfn);
         agree!("memory_op.memory_map", MemoryMap, nr_entries, buffer);
+        agree!(
+            "memory_op.acquire_resource",
+            AcquireResource,
+            domid,
+            kind,
+            id,
+            nr_frames,
+            pad,
+            frame,
+            frame_list
+        );
+        grants_agree();
         agree!("event_channel_op.alloc_unbound", AllocUnbound, dom, remote_dom, port);
         agree!("event_channel_op.bind_interdomain", BindInterdomain, remote_dom, remote_port, local_port);
         agree!("event_channel_op.bind_virq", BindVirq, virq, vcpu, port);

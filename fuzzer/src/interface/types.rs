@@ -19,6 +19,14 @@ pub enum Resource {
     Frame,
     /// A number without further meaning.
     Number,
+    /// A grant reference.
+    GrantRef,
+    /// A handle of a mapping of a grant.
+    GrantHandle,
+    /// The address at which a grant was mapped.
+    MappedAt,
+    /// The address at which devices find a grant that was mapped for them.
+    BusAddress,
 }
 
 /// What an integer means: decides how it is generated and printed.
@@ -34,6 +42,8 @@ pub enum Kind {
     Enum(&'static [Named]),
     /// Usually a combination of these, of which none overlaps another.
     Flags(&'static [Named]),
+    /// A combination of the named ones, usually one of the others.
+    UsualFlags(&'static [Named], &'static [u64]),
     /// Usually this one.
     Const(u64),
     /// Number of elements, or bytes, behind the sibling of this name.
@@ -56,6 +66,41 @@ pub enum Kind {
     Port,
     /// A port of the domain that the sibling of this name says.
     PortOf(&'static str),
+    /// The address of a frame where something is to appear: usually one where nothing is.
+    HolePage,
+    /// A grant reference of the caller.
+    GrantRef,
+    /// A grant reference of the domain that the sibling of this name says.
+    GrantRefOf(&'static str),
+    /// A handle of a mapping of the caller.
+    GrantHandle,
+    /// Where such a mapping is, or zero: not that part of it.
+    MappedAt,
+    /// Where devices find such a mapping, or zero: not that part of it.
+    BusAddress,
+}
+
+impl Kind {
+    /// What the values of this kind are given by, if calls give them.
+    pub const fn resource(&self) -> Option<Resource> {
+        match self {
+            Self::Port | Self::PortOf(_) => Some(Resource::Port),
+            Self::Frame | Self::Hole | Self::Index => Some(Resource::Frame),
+            Self::GrantRef | Self::GrantRefOf(_) => Some(Resource::GrantRef),
+            Self::GrantHandle => Some(Resource::GrantHandle),
+            Self::MappedAt => Some(Resource::MappedAt),
+            Self::BusAddress => Some(Resource::BusAddress),
+            _ => None,
+        }
+    }
+
+    /// The sibling that says whose it is.
+    pub const fn owner(&self) -> Option<&'static str> {
+        match self {
+            Self::PortOf(of) | Self::GrantRefOf(of) => Some(of),
+            _ => None,
+        }
+    }
 }
 
 /// Which way data behind a pointer goes.

@@ -8,6 +8,7 @@ use coverage_hypercall::{
     program::AGENT_OPS,
 };
 use rand::Rng;
+use xen_abi::memory;
 
 use super::{
     model::{
@@ -43,24 +44,39 @@ pub fn program<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: u
 pub fn append<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, program: &mut Program, limit: usize) {
     let before = program.calls.len();
     let Some(op) = pick(rng, interface, true) else { return };
-    let needed = needs(op);
-    if let Some(kind) = needed
-        && before + 1 < limit
-        && rng.random_bool(0.7)
-        && !program.calls.iter().any(|call| gives(call, kind))
-    {
-        let producers: Vec<_> = interface.producers(kind).filter(|op| op.number < AGENT_OPS).collect();
-        if !producers.is_empty() {
-            let producer = producers[rng.random_range(0..producers.len())];
-            let made = call_of(rng, interface, producer, &program.calls);
-            program.calls.push(made);
-        }
-    }
+    provide(rng, interface, program, op, limit);
     let made = call_of(rng, interface, op, &program.calls);
     program.calls.push(made);
     if validate::calls(program, before).is_err() {
         program.calls.truncate(before);
     }
+}
+
+/// Appends what gives the resource that an operation is about, unless something does, and before that what this one
+/// needs.
+fn provide<R: Rng + ?Sized>(
+    rng: &mut R,
+    interface: &Interface,
+    program: &mut Program,
+    op: &Operation,
+    limit: usize,
+) {
+    let Some(kind) = needs(op) else { return };
+    if program.calls.len() + 1 >= limit
+        || rng.random_bool(0.3)
+        || program.calls.iter().any(|call| gives(call, kind))
+    {
+        return;
+    }
+    // What makes a thing of some kind from another of its kind is no beginning.
+    let producers: Vec<_> = interface.producers(kind).filter(|op| needs(op) != Some(kind)).collect();
+    if producers.is_empty() {
+        return;
+    }
+    let producer = producers[rng.random_range(0..producers.len())];
+    provide(rng, interface, program, producer, limit.saturating_sub(1));
+    let made = call_of(rng, interface, producer, &program.calls);
+    program.calls.push(made);
 }
 
 /// A call that fits behind `earlier` ones.
@@ -107,49 +123,64 @@ pub fn value<R: Rng + ?Sized>(
     Maker { rng, interface, earlier, domain, nested: 1 }.value(ty)
 }
 
-/// The kind of resource that an operation is about, if it is about one.
+/// The kind of resource that an operation is about, if it is about one. Frames are there without anybody's doing.
 fn needs(op: &Operation) -> Option<Resource> {
-    fn scan(ty: &Type) -> bool {
+    fn scan(ty: &Type, wanted: Resource) -> bool {
         match ty {
-            Type::Int { kind: Kind::Port | Kind::PortOf(_), .. } => true,
-            Type::Ptr { to, .. } | Type::Array(to) => scan(to),
-            Type::Struct(layout) => layout.fields.iter().any(|field| !field.out && scan(&field.ty)),
+            Type::Int { kind, .. } => kind.resource() == Some(wanted),
+            Type::Ptr { to, .. } | Type::Array(to) => scan(to, wanted),
+            Type::Struct(layout) => layout.fields.iter().any(|field| !field.out && scan(&field.ty, wanted)),
             _ => false,
         }
     }
-    op.args.iter().any(|field| scan(&field.ty)).then_some(Resource::Port)
+    [Resource::GrantHandle, Resource::GrantRef, Resource::BusAddress, Resource::Port]
+        .into_iter()
+        .find(|kind| op.args.iter().any(|field| scan(&field.ty, *kind)))
 }
 
 fn gives(call: &Call, kind: Resource) -> bool {
     call.op.operation().results.iter().any(|result| result.kind == kind)
 }
 
-/// The domain in which the ports that a call names exist.
+/// The domain in which the things that a call names exist.
 fn home(op: &'static Operation, args: &mut [Value], earlier: &[Call]) -> Option<u16> {
     let mut home = None;
     walk::values_mut(op.id(), args, &mut |site, value| {
-        if let (Type::Int { kind: Kind::Port, .. }, Value::Result(reference)) = (site.ty, value) {
+        if let (Type::Int { kind, .. }, Value::Result(reference)) = (site.ty, value)
+            && kind.owner().is_none()
+            && !matches!(kind.resource(), None | Some(Resource::Frame))
+        {
             home = home.or(earlier.get(usize::from(reference.call)).map(|call| call.domain));
         }
     });
     home
 }
 
-/// Lets fields that say whose port a sibling is say the truth.
+/// Lets fields that say whose a sibling is say the truth.
 fn point_at_owners(call: &mut Call, earlier: &[Call]) {
     let domain = &mut call.domain;
     walk::groups_mut(call.op.operation().args, &mut call.args, &mut |fields, values| {
         for (position, field) in fields.iter().enumerate() {
-            let Type::Int { kind: Kind::PortOf(of), .. } = &field.ty else { continue };
+            let Type::Int { kind, .. } = &field.ty else { continue };
+            let Some(of) = kind.owner() else { continue };
             let Some(Value::Result(reference)) = values.get(position) else { continue };
             let Some(owner) = earlier.get(usize::from(reference.call)).map(|call| call.domain) else {
                 continue;
             };
-            let Some(sibling) = fields.iter().position(|field| field.name == *of) else { continue };
+            let Some(sibling) = fields.iter().position(|field| field.name == of) else { continue };
             let peer = matches!(fields[sibling].ty, Type::Int { kind: Kind::Peer, .. });
             values[sibling] = Value::Int(u64::from(owner));
             if peer {
-                *domain = if owner == 1 { 2 } else { 1 };
+                let other = if owner == 1 { 2 } else { 1 };
+                *domain = other;
+                // Whoever was the other domain for the one that would have called.
+                for (field, value) in fields.iter().zip(values.iter_mut()) {
+                    if matches!(field.ty, Type::Int { kind: Kind::Peer, .. })
+                        && *value == Value::Int(u64::from(other))
+                    {
+                        *value = Value::Int(u64::from(owner));
+                    }
+                }
             }
         }
     });
@@ -304,7 +335,24 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             });
         }
         self.agree(fields, &mut values);
+        self.same_mapping(fields, &mut values);
         values
+    }
+
+    /// What a structure says of a mapping mostly comes from one call.
+    fn same_mapping(&mut self, fields: &'static [Field], values: &mut [Value]) {
+        let kind =
+            |field: &Field| if let Type::Int { kind, .. } = &field.ty { kind.resource() } else { None };
+        let handle = fields.iter().position(|field| kind(field) == Some(Resource::GrantHandle));
+        let Some(Value::Result(ResultRef { call, .. })) = handle.map(|at| values[at].clone()) else { return };
+        let Some(maker) = self.earlier.get(usize::from(call)) else { return };
+        for (field, value) in fields.iter().zip(values) {
+            let Value::Result(reference) = value else { continue };
+            let results = maker.op.operation().results;
+            if let Some(result) = results.iter().position(|result| Some(result.kind) == kind(field)) {
+                (reference.call, reference.result) = (call, result as u8);
+            }
+        }
     }
 
     /// Two structures of one type side by side are mostly two views of one thing: what goes in and what comes out. Unless
@@ -464,6 +512,16 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 }
                 flags
             }
+            Kind::UsualFlags(_, usual) if !usual.is_empty() && self.rng.random_bool(0.8) => {
+                usual[self.rng.random_range(0..usual.len())]
+            }
+            Kind::UsualFlags(names, _) => {
+                let mut flags = 0;
+                for _ in 0..self.rng.random_range(0..=3) {
+                    flags |= names[self.rng.random_range(0..names.len())].1;
+                }
+                flags
+            }
             Kind::Const(value) => *value,
             Kind::Progress if self.rng.random_bool(0.4) => self.rng.random_range(1..3),
             Kind::Progress => 0,
@@ -471,7 +529,13 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             Kind::Hole if self.rng.random_bool(0.4) => return self.frame(width),
             Kind::Hole => FIRST_HOLE + self.rng.random_range(0..4),
             Kind::Index if self.rng.random_bool(0.5) => return self.frame(width),
-            Kind::Index => self.rng.random_range(0..4),
+            Kind::Index => {
+                // Status pages of a grant table are numbered above a flag.
+                let status = if self.rng.random_bool(0.3) { memory::MAPIDX_GRANT_TABLE_STATUS } else { 0 };
+                status | self.rng.random_range(0..4)
+            }
+            Kind::HolePage => (FIRST_HOLE + self.rng.random_range(0..4)) << 12,
+            Kind::MappedAt | Kind::BusAddress if self.rng.random_bool(0.3) => 0,
             Kind::Domain => match self.rng.random_range(0..10) {
                 0..=7 => DOMID_SELF,
                 8 => u64::from(self.domain),
@@ -483,13 +547,23 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 _ => [0, 0x7ff1, 0x7ff2, 0x7ff3, 0x7ff4, 0x7fff][self.rng.random_range(0..6)],
             },
             Kind::Vcpu => [0, 0, 0, 0, 0, 0, 1, 1, 1, 2][self.rng.random_range(0..10)],
-            Kind::Port | Kind::PortOf(_) => {
+            Kind::Port
+            | Kind::PortOf(_)
+            | Kind::GrantRef
+            | Kind::GrantRefOf(_)
+            | Kind::GrantHandle
+            | Kind::MappedAt
+            | Kind::BusAddress => {
                 if self.rng.random_bool(0.85)
-                    && let Some(result) = self.result(Resource::Port, width)
+                    && let Some(resource) = kind.resource()
+                    && let Some(result) = self.result(resource, width)
                 {
                     return result;
                 }
-                self.rng.random_range(0..8)
+                match kind {
+                    Kind::MappedAt => (FIRST_HOLE + self.rng.random_range(0..4)) << 12,
+                    _ => self.rng.random_range(0..8),
+                }
             }
         };
         Value::Int(value & mask(width))

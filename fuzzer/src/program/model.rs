@@ -157,6 +157,8 @@ impl Value {
                         Kind::Enum(names) => names.first().map_or(0, |(_, value)| *value),
                         Kind::Frame => PLAYGROUND_GFN,
                         Kind::Hole => FIRST_HOLE,
+                        Kind::HolePage => FIRST_HOLE << 12,
+                        Kind::UsualFlags(_, usual) => usual.first().copied().unwrap_or(0),
                         Kind::Domain | Kind::Peer => DOMID_SELF,
                         _ => 0,
                     },

@@ -3,8 +3,12 @@
 //! [`bad_input`] needs no machine. [`campaigns`] runs whole campaigns, [`accidents`] kills, stops and starves them.
 //! Tests that boot a machine take turns through [`support::machine`]: two at a time would measure each other.
 
+#[path = "../machine_code/mod.rs"]
+mod machine_code;
+
 mod accidents;
 mod bad_input;
+mod boot;
 mod campaigns;
 mod support;
 mod tools;

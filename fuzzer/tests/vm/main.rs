@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 pub(crate) mod common;
+#[path = "../machine_code/mod.rs"]
+pub(crate) mod machine_code;
 
 mod agent;
 mod corpora;
@@ -12,12 +14,15 @@ mod coverage;
 mod escape;
 mod event_fifo;
 mod events;
+mod grants;
 mod harness;
+mod hostile;
 mod memory;
 mod modes;
 mod multicall;
 mod planted;
 mod planted_events;
+mod planted_grants;
 mod reset;
 mod sched;
 mod vcpus;

@@ -45,8 +45,13 @@ fn trigger(bug: Bug) -> Vec<(String, &'static str)> {
 fn check(bug: Bug, outcome: Outcome) -> (Vm, Run) {
     let calls = trigger(bug);
     let calls: Vec<(&str, &str)> = calls.iter().map(|(call, answer)| (call.as_str(), *answer)).collect();
+    check_calls(bug, outcome, &calls)
+}
+
+/// As [`check`], with a trigger of one's own and what the clean build answers.
+pub(crate) fn check_calls(bug: Bug, outcome: Outcome, calls: &[(&str, &str)]) -> (Vm, Run) {
     let mut clean = Vm::boot();
-    clean.check(&calls);
+    clean.check(calls);
     let canary = clean.canary(bug);
     assert!(canary.reached > 0 && canary.triggered == 0, "clean: {canary:?}");
     clean.check_well();
@@ -63,7 +68,7 @@ fn check(bug: Bug, outcome: Outcome) -> (Vm, Run) {
 }
 
 /// What the crash record says, with the names of the functions on the stack.
-fn record(run: &Run) -> (CrashKind, Vec<String>) {
+pub(crate) fn record(run: &Run) -> (CrashKind, Vec<String>) {
     let crash = run.execution.crash.as_deref().expect("there is a crash record");
     let classifier = Classifier::new(settings(&[]).symbols().unwrap());
     (CrashKind::from_u32(crash.kind).expect("the kind is known"), finding::stack(&classifier, &run.execution))

@@ -3,4 +3,4 @@
 #[path = "main.rs"]
 mod suite;
 
-use suite::common;
+use suite::{common, machine_code};

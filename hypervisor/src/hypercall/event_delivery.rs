@@ -10,12 +10,7 @@ use alloc::vec::Vec;
 use xen_abi::{DomId, errno::Errno, event, shared_info};
 
 impl Hypervisor {
-    /// Where the `vcpu_info` of a vCPU lies.
-    fn vcpu_info(&self, id: VcpuId) -> Option<Maddr> {
-        let info = shared_info::VCPU_INFO + usize::from(id.vcpu) * shared_info::VCPU_INFO_LEN;
-        Some(Maddr(self.shared_info(id.domain)?.address().0 + info as u64))
-    }
-
+    /// The shared-info page of a domain.
     fn shared_info(&self, id: DomId) -> Option<Mfn> {
         Some(self.domain(id)?.shared_info)
     }

@@ -1,5 +1,6 @@
 //! Hypercalls: one file per family, and the way to them.
 
+pub(crate) mod argo_op;
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
 pub(crate) mod event_channel_op;
@@ -15,7 +16,9 @@ pub(crate) mod multicall;
 pub(crate) mod physmap;
 mod reservation;
 pub(crate) mod sched_op;
+pub(crate) mod set_timer_op;
 pub(crate) mod vcpu_op;
+pub(crate) mod vm_assist;
 pub(crate) mod xen_version;
 
 use crate::{
@@ -48,6 +51,7 @@ impl Hypervisor {
         let call = Call { caller, context: *context };
         let answer = if context.cpl == 0 { self.dispatch(call, number, args) } else { Err(Errno::Perm) };
         let disposition = answer.unwrap_or_else(|error| Disposition::Return(error.code()));
+        self.run_timers();
         self.expire_watchdogs();
         self.after_call(caller, disposition);
         match disposition {
@@ -77,10 +81,13 @@ impl Hypervisor {
             hypercall::MULTICALL => self.multicall(call, args),
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
+            hypercall::ARGO_OP => self.argo_op(call, args).map(Disposition::Return),
             hypercall::GRANT_TABLE_OP => self
                 .locked(Lock::Grant(call.caller.domain), |hypervisor| hypervisor.grant_table_op(call, args))
                 .map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::SET_TIMER_OP => self.set_timer_op(call, args).map(Disposition::Return),
+            hypercall::VM_ASSIST => self.vm_assist(call, args).map(Disposition::Return),
             hypercall::VCPU_OP => self.vcpu_op(call, args),
             hypercall::EVENT_CHANNEL_OP => self
                 .locked(Lock::Event(call.caller.domain), |hypervisor| hypervisor.event_channel_op(call, args))

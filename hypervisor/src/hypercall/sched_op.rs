@@ -6,9 +6,9 @@ use crate::{
     domain::WATCHDOGS,
     domains::MAX_DOMAINS,
     event::{self, Binding},
-    hypervisor::{Disposition, Hypervisor},
+    hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
-    vcpu::State,
+    vcpu::{State, Vcpu},
 };
 use alloc::vec::Vec;
 use xen_abi::{DOMID_SELF, DomId, errno::Errno, sched};
@@ -76,13 +76,13 @@ impl Hypervisor {
             }
             ports.push(port);
         }
-        if request.timeout != 0 {
-            self.pass_time(request.timeout);
-            return Ok(Disposition::Return(0));
-        }
         if let Some(vcpu) = self.vcpu_mut(call.caller) {
             vcpu.state = State::Polling;
             vcpu.poll = ports;
+        }
+        if request.timeout != 0 {
+            self.poll_until(call.caller, request.timeout);
+            return Ok(Disposition::Return(0));
         }
         self.note_runstate(call.caller);
         Ok(Disposition::Reschedule)
@@ -106,6 +106,22 @@ impl Hypervisor {
             return Err(Errno::Inval);
         }
         Ok(self.is_pending(call.caller.domain, port))
+    }
+
+    /// Lets the time pass until `deadline`, or until the caller's own timer ends its poll.
+    fn poll_until(&mut self, caller: VcpuId, deadline: u64) {
+        let own = self.vcpu(caller).and_then(|vcpu| vcpu.timers.singleshot);
+        for until in own.filter(|own| *own < deadline).into_iter().chain([deadline]) {
+            self.pass_time(until);
+            self.run_timers();
+            if !self.vcpu(caller).is_some_and(Vcpu::is_waiting) {
+                break;
+            }
+        }
+        self.wake(caller);
+        if let Some(vcpu) = self.vcpu_mut(caller) {
+            vcpu.resume = None;
+        }
     }
 
     /// Lets the time pass until `deadline`.

@@ -1,9 +1,11 @@
 //! `vcpu_op`: the vCPUs of the caller's own domain.
 
 use crate::{
+    areas::Held,
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
     start::StartState,
+    timer::{LONGEST, Periodic, SHORTEST},
 };
 use xen_abi::{errno::Errno, sched, vcpu as abi};
 
@@ -20,9 +22,91 @@ impl Hypervisor {
             abi::UP => self.bring_up(id)?,
             abi::DOWN => return Ok(self.take_down(&call, id)),
             abi::IS_UP => i64::from(self.vcpu(id).is_some_and(|vcpu| !vcpu.down)),
+            abi::SEND_NMI => return self.send_nmi(&call, id, arg),
+            abi::GET_RUNSTATE_INFO => {
+                let info = self.vcpu(id).ok_or(Errno::Noent)?.runstate.until(self.time);
+                self.write_struct(&call, arg, &info)?;
+                0
+            }
+            abi::SET_PERIODIC_TIMER
+            | abi::STOP_PERIODIC_TIMER
+            | abi::SET_SINGLESHOT_TIMER
+            | abi::STOP_SINGLESHOT_TIMER => self.vcpu_timer(&call, id, args[0] as u32, arg)?,
+            abi::REGISTER_RUNSTATE_MEMORY_AREA => {
+                let area: abi::Area = self.read_struct(&call, arg)?;
+                self.register_runstate(id, &call, area.addr);
+                0
+            }
+            abi::REGISTER_VCPU_TIME_MEMORY_AREA => {
+                let area: abi::Area = self.read_struct(&call, arg)?;
+                self.register_time(id, &call, area.addr);
+                0
+            }
+            abi::REGISTER_RUNSTATE_PHYS_AREA => {
+                let area: abi::Area = self.read_struct(&call, arg)?;
+                self.register_frame(id, Held::Runstate, area.addr).map(|()| 0)?
+            }
+            abi::REGISTER_VCPU_TIME_PHYS_AREA => {
+                let area: abi::Area = self.read_struct(&call, arg)?;
+                self.register_frame(id, Held::Time, area.addr).map(|()| 0)?
+            }
+            abi::REGISTER_VCPU_INFO => {
+                let request: abi::RegisterVcpuInfo = self.read_struct(&call, arg)?;
+                let at = Self::frame_address(request.mfn, request.offset)?;
+                self.move_vcpu_info(id, at).map(|()| 0)?
+            }
+            // Nobody's vCPUs are pinned to processors.
+            abi::GET_PHYSID => return Err(Errno::Inval),
             _ => return Err(Errno::Nosys),
         };
         Ok(Disposition::Return(value))
+    }
+
+    fn vcpu_timer(&mut self, call: &Call, id: VcpuId, operation: u32, arg: u64) -> Result<i64, Errno> {
+        let own = id == call.caller;
+        match operation {
+            abi::SET_PERIODIC_TIMER => {
+                let request: abi::PeriodicTimer = self.read_struct(call, arg)?;
+                let period = request.period_ns;
+                let right = (SHORTEST..=LONGEST).contains(&period);
+                if !self.plants.period_is_valid(right, period, [SHORTEST, LONGEST], self.time) {
+                    return Err(Errno::Inval);
+                }
+                let next = self.next_tick(period);
+                self.set_timers(id, |timers| timers.periodic = Some(Periodic { period, next }));
+            }
+            abi::STOP_PERIODIC_TIMER => self.set_timers(id, |timers| timers.periodic = None),
+            // The singleshot timer is the caller's own.
+            _ if !own => return Err(Errno::Inval),
+            abi::SET_SINGLESHOT_TIMER => {
+                let request: abi::SingleshotTimer = self.read_struct(call, arg)?;
+                let at = request.timeout_abs_ns;
+                if at < self.time {
+                    self.set_timers(id, |timers| timers.singleshot = None);
+                    self.timer_event(id);
+                } else {
+                    self.set_timers(id, |timers| timers.singleshot = Some(at));
+                }
+            }
+            _ => self.set_timers(id, |timers| timers.singleshot = None),
+        }
+        Ok(0)
+    }
+
+    /// Raises an NMI when the vCPU goes on. It waits for nothing any more then.
+    fn send_nmi(&mut self, call: &Call, id: VcpuId, arg: u64) -> Result<Disposition, Errno> {
+        if arg != 0 {
+            return Err(Errno::Inval);
+        }
+        let own = id == call.caller;
+        if let Some(vcpu) = self.vcpu_mut(id) {
+            vcpu.nmi = true;
+            if own {
+                vcpu.resume = Some(0);
+            }
+        }
+        self.wake(id);
+        Ok(if own { Disposition::Reschedule } else { Disposition::Return(0) })
     }
 
     fn initialise(&mut self, call: &Call, id: VcpuId, arg: u64) -> Result<i64, Errno> {

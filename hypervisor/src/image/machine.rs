@@ -11,7 +11,7 @@ use hypervisor::{
 };
 use x86_64::{PhysAddr, registers::control::Cr3};
 
-use super::{console, crash, layout};
+use super::{console, crash, heap, layout};
 
 /// Bytes of the upper half of a root table.
 const UPPER_HALF: usize = 2048;
@@ -78,6 +78,10 @@ impl Machine for RealMachine {
         if let Some(upper_half) = self.upper_half {
             self.write(Maddr(root.address().0 + UPPER_HALF as u64), &upper_half);
         }
+    }
+
+    fn heap_damage(&self, thorough: bool) -> Option<&'static str> {
+        heap::damage(thorough)
     }
 
     fn report(&self, kind: CrashKind, message: &str) -> ! {

@@ -46,6 +46,7 @@ fn main(start_info: u32) -> ! {
     }
     let options = Options::parse(&line).unwrap_or_else(|what| panic!("{what}"));
     let (mode, verbose, standalone) = (options.mode, options.verbose, options.standalone);
+    heap::check(options.oracles);
     let instrumentation = SanitizerCoverage::new(beacon::build_id());
     let mut hypervisor = Hypervisor::new(
         Box::new(RealMachine::new(options.mode)),

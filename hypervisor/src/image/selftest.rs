@@ -3,6 +3,9 @@
 
 use alloc::{string::String, vec::Vec};
 use core::{hint::black_box, ptr};
+use coverage_hypercall::crash::CrashKind;
+
+use super::{crash, heap};
 
 const WORD: &str = "selftest=";
 
@@ -23,6 +26,10 @@ pub(crate) enum SelfTest {
     RunData,
     /// A stack that grows without end.
     Overflow,
+    /// A write behind the end of a block of the heap.
+    HeapOverrun,
+    /// A write to a block of the heap that was freed.
+    HeapLateWrite,
 }
 
 /// Takes the test, if there is one, out of the boot line: the rest of it is the library's.
@@ -36,6 +43,8 @@ pub(crate) fn split(line: &str) -> (Option<SelfTest>, String) {
             "write-text" => SelfTest::WriteText,
             "run-data" => SelfTest::RunData,
             "overflow" => SelfTest::Overflow,
+            "heap-overrun" => SelfTest::HeapOverrun,
+            "heap-late-write" => SelfTest::HeapLateWrite,
             other => panic!("boot line: no self-test is called `{other}`"),
         });
     let rest: Vec<_> = line.split_ascii_whitespace().filter(|word| !word.starts_with(WORD)).collect();
@@ -70,8 +79,31 @@ impl SelfTest {
             Self::Overflow => {
                 black_box(deeper(0));
             }
+            Self::HeapOverrun => {
+                let mut block = black_box(Vec::<u8>::with_capacity(24));
+                let end = block.as_mut_ptr().wrapping_add(block.capacity());
+                // SAFETY: none: the byte belongs to the allocator.
+                unsafe { ptr::write_volatile(end, 1) };
+                report_damage(false);
+            }
+            Self::HeapLateWrite => {
+                let mut block = black_box(Vec::<u8>::with_capacity(24));
+                let start = block.as_mut_ptr();
+                drop(block);
+                assert!(heap::damage(true).is_none(), "the heap is whole so far");
+                // SAFETY: none: the block was freed.
+                unsafe { ptr::write_volatile(start.add(7), 1) };
+                report_damage(true);
+            }
         }
         panic!("self-test {self:?} did not crash")
+    }
+}
+
+/// Reports what is wrong with the heap, as the oracle does.
+fn report_damage(thorough: bool) {
+    if let Some(what) = heap::damage(thorough) {
+        crash::report(CrashKind::HeapCanary, &what);
     }
 }
 

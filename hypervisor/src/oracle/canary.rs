@@ -49,8 +49,8 @@ impl Hypervisor {
     }
 
     /// Nothing ran over the end of a block of the heap, or wrote to it after it was freed.
-    pub(crate) fn check_heap(&mut self) {
-        if let Some(what) = self.memory.machine.heap_damage() {
+    pub(crate) fn check_heap(&mut self, thorough: bool) {
+        if let Some(what) = self.memory.machine.heap_damage(thorough) {
             self.violation(CrashKind::HeapCanary, what);
         }
     }

@@ -3,7 +3,7 @@
 use crate::hypervisor::{Disposition, Hypervisor};
 use core::ops::RangeInclusive;
 use coverage_hypercall::crash::CrashKind;
-use xen_abi::{errno::Errno, event, hypercall, memory, sched, version};
+use xen_abi::{argo, errno::Errno, event, hypercall, memory, sched, version};
 
 /// Largest error number that a call may return: the last one of `public/errno.h`.
 const MAX_ERRNO: i64 = 125;
@@ -43,7 +43,9 @@ fn of(number: u64, args: &[u64; 6]) -> Contract {
         hypercall::SCHED_OP if cmd == sched::WATCHDOG => contract(0..=2),
         hypercall::SCHED_OP => contract(DONE),
         hypercall::GRANT_TABLE_OP => progress(DONE),
-        hypercall::EVENT_CHANNEL_OP if cmd <= event::RESET => contract(DONE),
+        hypercall::ARGO_OP if cmd == argo::SENDV => contract(0..=argo::MAX_RING_SIZE as i64),
+        hypercall::ARGO_OP => progress(DONE),
+        hypercall::EVENT_CHANNEL_OP if cmd <= event::SET_PRIORITY => contract(DONE),
         hypercall::XEN_VERSION => match cmd {
             version::VERSION => contract(1..=i32::MAX as i64),
             version::PAGESIZE => contract(4096..=4096),
@@ -85,7 +87,7 @@ impl Hypervisor {
         };
         let contract = of(number, args);
         let failed = (-MAX_ERRNO..0).contains(&value);
-        if !contract.success.contains(&value) && !(failed && contract.fails) {
+        if !(contract.success.contains(&value) || failed && contract.fails) {
             self.violation(CrashKind::ReturnContract, "a call returned what its operation never returns");
         }
         let written = self.memory.watch.written != 0;

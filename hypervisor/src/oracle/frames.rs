@@ -78,10 +78,12 @@ impl Hypervisor {
         self.domains.get(owner).map(|domain| domain.grants.held(mfn)).unwrap_or_default()
     }
 
-    /// References to a domain's frame beside those of owner and mapping: grants, and what it shares with the hypervisor.
+    /// References to a domain's frame beside those of owner and mapping: grants, and what it shares with
+    /// the hypervisor.
     fn uses(&self, owner: DomId, mfn: Mfn) -> u32 {
-        let shared = self.domains.get(owner).map_or(0, |domain| domain.events.uses(mfn));
-        self.granted(owner, mfn).uses + shared
+        let shared =
+            self.domains.get(owner).map_or(0, |domain| domain.events.uses(mfn) + domain.argo.uses(mfn));
+        self.granted(owner, mfn).uses + shared + self.area_references(owner, mfn)
     }
 
     /// Memory has one reference of its owner, one of its mapping, and one of each use that others make of it.

@@ -56,7 +56,7 @@ impl Hypervisor {
         }
         self.check_locks();
         self.check_table_users();
-        self.check_heap();
+        self.check_heap(disposition == Disposition::Done);
         match disposition {
             Disposition::Ready => self.note_domains(),
             Disposition::Done => {

@@ -1,5 +1,6 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
+mod argo;
 mod event_fifo;
 mod events;
 mod grants;
@@ -11,7 +12,9 @@ mod planted;
 mod planted_events;
 mod planted_grants;
 mod planted_memory;
+mod planted_vcpus;
 mod schedule;
+mod vcpus;
 
 use crate::{
     Disposition, GuestContext, Hypervisor, Options, PagingMode, VcpuId,

@@ -4,7 +4,7 @@ use rand::Rng;
 
 use super::{any_call, at_site};
 use crate::{
-    interface::{Kind, Resource, Type},
+    interface::{Resource, Type},
     program::{
         model::{LAST_DOMAIN, Program, ResultRef, Value, mask},
         walk,
@@ -49,8 +49,7 @@ pub(super) fn rewire<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> boo
 /// The kind of resource that a type takes, if it takes one.
 fn takes(ty: &Type) -> Option<Resource> {
     match ty {
-        Type::Int { kind: Kind::Port | Kind::PortOf(_), .. } => Some(Resource::Port),
-        Type::Int { kind: Kind::Frame | Kind::Hole | Kind::Index, .. } => Some(Resource::Frame),
+        Type::Int { kind, .. } => kind.resource(),
         _ => None,
     }
 }

@@ -72,13 +72,13 @@ pub(super) fn relate<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> boo
 /// Flips a flag that has a name, or takes another enumerated value.
 pub(super) fn flags<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
     let accept = |site: walk::Site, value: &Value| {
-        matches!(site.ty, Type::Int { kind: Kind::Flags(_) | Kind::Enum(_), .. })
+        matches!(site.ty, Type::Int { kind: Kind::Flags(_) | Kind::UsualFlags(..) | Kind::Enum(_), .. })
             && matches!(value, Value::Int(_))
     };
     at_site(program, rng, &accept, &mut |rng, _, _, site, value| {
         let Value::Int(value) = value else { return };
         match site.ty {
-            Type::Int { width, kind: Kind::Flags(names) } => {
+            Type::Int { width, kind: Kind::Flags(names) | Kind::UsualFlags(names, _) } => {
                 let bit = if rng.random_bool(0.8) {
                     names[rng.random_range(0..names.len())].1
                 } else {

@@ -318,7 +318,7 @@ impl Parser<'_> {
     fn int(&mut self, width: u8, kind: &'static Kind, name: &'static str) -> Parsed<Value> {
         let most = mask(width);
         let names: &[Named] = match kind {
-            Kind::Enum(names) | Kind::Flags(names) => names,
+            Kind::Enum(names) | Kind::Flags(names) | Kind::UsualFlags(names, _) => names,
             Kind::Domain | Kind::Peer => DOMAINS,
             _ => &[],
         };

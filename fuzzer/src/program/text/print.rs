@@ -68,8 +68,14 @@ pub fn int(value: u64, kind: &Kind) -> String {
     match kind {
         Kind::Enum(names) => named(names),
         Kind::Domain | Kind::Peer => named(DOMAINS),
-        Kind::Hex | Kind::Frame | Kind::Hole | Kind::Index => format!("{value:#x}"),
-        Kind::Flags(names) => {
+        Kind::Hex
+        | Kind::Frame
+        | Kind::Hole
+        | Kind::Index
+        | Kind::HolePage
+        | Kind::MappedAt
+        | Kind::BusAddress => format!("{value:#x}"),
+        Kind::Flags(names) | Kind::UsualFlags(names, _) => {
             let mut left = value;
             let mut parts = Vec::new();
             for (name, bits) in *names {

@@ -16,7 +16,7 @@ impl Plants {
     #[inline(never)]
     pub fn initialised(&mut self, size: usize, used: usize, address: u64) -> usize {
         let short = (used + 8) / 8 * 8;
-        let wrong = if address % 8 == 0 { size } else { short.min(size) };
+        let wrong = if address.is_multiple_of(8) { size } else { short.min(size) };
         self.choose(Bug::StackLeak, wrong < size, size as u64, wrong as u64) as usize
     }
 

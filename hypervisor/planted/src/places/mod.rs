@@ -5,3 +5,4 @@ mod general;
 mod grants;
 mod memory;
 mod time;
+mod vcpu;

@@ -4,6 +4,7 @@ use super::vmcb::Control;
 
 /// Exit codes: AMD APM volume 2, appendix C.
 mod code {
+    pub(super) const WRITE_CR4: u64 = 0x14;
     pub(super) const WRITE_DR0: u64 = 0x30;
     pub(super) const WRITE_DR15: u64 = 0x3f;
     pub(super) const EXCEPTION_0: u64 = 0x40;
@@ -44,6 +45,8 @@ pub(super) enum VmExit {
     FlushCaches,
     /// MOV to a debug register. Guests have no breakpoints: it does nothing.
     WriteDebugRegister,
+    /// MOV to CR4.
+    WriteControl4,
     /// IN or OUT.
     Io,
     /// A guest-physical address that its domain's p2m does not map that way.
@@ -88,6 +91,7 @@ impl VmExit {
             code::SHUTDOWN => Self::Shutdown,
             code::INVALID | code::INVALID_NARROW => Self::InvalidState,
             code::INTR | code::NMI => Self::HostEvent,
+            code::WRITE_CR4 => Self::WriteControl4,
             code::WRITE_DR0..=code::WRITE_DR15 => Self::WriteDebugRegister,
             code @ (code::EXCEPTION_0..=code::EXCEPTION_31
             | code::FIRST_INSTRUCTION..=code::LAST_INSTRUCTION) => Self::Forbidden { code },

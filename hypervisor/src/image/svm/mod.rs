@@ -10,7 +10,7 @@ use alloc::{collections::BTreeMap, format};
 use core::arch::x86_64::__cpuid_count;
 
 use hypervisor::{
-    Disposition, FaultAction, Hypervisor, InjectGp, Instruction, NestedFault, VcpuId, address::Gpa,
+    Decoded, Disposition, FaultAction, Hypervisor, InjectGp, Instruction, NestedFault, VcpuId, address::Gpa,
 };
 use x86_64::PhysAddr;
 
@@ -93,6 +93,7 @@ impl Runner {
             VmExit::WriteDebugRegister => {
                 self.skip(id, Instruction::WriteDebugRegister);
             }
+            VmExit::WriteControl4 => self.write_cr4(id),
             VmExit::NestedFault { gpa, error } => return self.nested_fault(id, gpa, error),
             VmExit::HostEvent => {}
             VmExit::Io => self.vcpu(id).inject_protection(),
@@ -114,17 +115,28 @@ impl Runner {
     /// Steps over the instruction that caused the exit. False where it is not what the exit said: then the guest gets an
     /// exception.
     fn skip(&mut self, id: VcpuId, what: Instruction) -> bool {
+        let decoded = self.decode(id, what);
+        match decoded {
+            Ok(Decoded { length, .. }) => self.vcpu(id).skip(length),
+            Err(InjectGp) => self.vcpu(id).inject_protection(),
+        }
+        decoded.is_ok()
+    }
+
+    fn decode(&mut self, id: VcpuId, what: Instruction) -> Result<Decoded, InjectGp> {
         let vcpu = self.vcpu(id);
         let (at, wide, context) = (vcpu.instruction(), vcpu.is_wide(), vcpu.context());
-        match self.hypervisor.instruction_length(id, &context, at, wide, what) {
-            Ok(length) => {
-                self.vcpu(id).skip(length);
-                true
-            }
-            Err(InjectGp) => {
-                self.vcpu(id).inject_protection();
-                false
-            }
+        self.hypervisor.instruction(id, &context, at, wide, what)
+    }
+
+    fn write_cr4(&mut self, id: VcpuId) {
+        let decoded = self.decode(id, Instruction::WriteControlRegister);
+        let vcpu = self.vcpu(id);
+        let done = decoded.map_err(|InjectGp| Refused).and_then(|Decoded { length, register }| {
+            vcpu.set_cr4(vcpu.register(register)).map(|()| vcpu.skip(length))
+        });
+        if let Err(Refused) = done {
+            vcpu.inject_protection();
         }
     }
 

@@ -16,6 +16,8 @@ use crate::image::fpu::{self, FpuState};
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
+/// Bits of CR4 that guests have: VME to OSXMMEXCPT (AMD APM volume 2, section 3.1.3).
+const CR4_KNOWN: u64 = 0x7ff;
 const EFER_SCE: u64 = 1 << 0;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
@@ -54,6 +56,7 @@ impl Vcpu {
     pub(super) fn new(entry: &Entry) -> Self {
         let mut vmcb = Box::new(Vmcb::new_zeroed());
         let control = &mut vmcb.control;
+        control.intercept_cr = vmcb::INTERCEPT_CR4_WRITES;
         control.intercept_dr = vmcb::INTERCEPT_DR_WRITES;
         control.intercept_exceptions = vmcb::INTERCEPT_MACHINE_CHECK;
         control.intercept_1 = {
@@ -263,6 +266,29 @@ impl Vcpu {
             return Err(Refused);
         }
         save.efer = value & !EFER_LMA | save.efer & EFER_LMA | vmcb::EFER_SVME;
+        Ok(())
+    }
+
+    /// A general register by the number that instructions give it.
+    pub(super) fn register(&self, number: u8) -> u64 {
+        let r = &self.registers;
+        let save = &self.vmcb.save;
+        let all = [
+            save.rax, r.rcx, r.rdx, r.rbx, save.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12,
+            r.r13, r.r14, r.r15,
+        ];
+        let value = all[usize::from(number & 15)];
+        if self.is_wide() { value } else { value & u64::from(u32::MAX) }
+    }
+
+    /// Writes CR4 with the checks of the processor (AMD APM volume 2, section 3.1.3).
+    pub(super) fn set_cr4(&mut self, value: u64) -> Result<(), Refused> {
+        let save = &mut self.vmcb.save;
+        let ends_long_mode = value & CR4_PAE == 0 && save.efer & EFER_LMA != 0;
+        if value & !CR4_KNOWN != 0 || ends_long_mode {
+            return Err(Refused);
+        }
+        save.cr4 = value;
         Ok(())
     }
 

@@ -147,6 +147,8 @@ pub(super) mod intercept_2 {
 
 /// Writes to all debug registers: QEMU would keep a guest's breakpoint armed while the hypervisor runs.
 pub(super) const INTERCEPT_DR_WRITES: u32 = 0xffff_0000;
+/// Writes to CR4: QEMU would take bits that VMRUN then refuses.
+pub(super) const INTERCEPT_CR4_WRITES: u32 = 1 << (16 + 4);
 /// Exceptions that are the host's own business: #MC.
 pub(super) const INTERCEPT_MACHINE_CHECK: u32 = 1 << 18;
 /// [`Control::interrupt_control`]: the guest's RFLAGS.IF masks virtual interrupts only.

@@ -51,6 +51,7 @@ fn errors(table: &mut Table) {
         Msgsize: "XEN_EMSGSIZE",
         Opnotsupp: "XEN_EOPNOTSUPP",
         Nobufs: "XEN_ENOBUFS",
+        Connrefused: "XEN_ECONNREFUSED",
     });
 }
 

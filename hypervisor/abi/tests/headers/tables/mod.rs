@@ -1,5 +1,6 @@
 //! What each item of the crate is called in C, by module of the crate.
 
+mod argo;
 mod base;
 mod event;
 mod memory;
@@ -11,6 +12,7 @@ use crate::table::Table;
 pub(crate) fn all() -> Table {
     let mut table = Table::default();
     base::add(&mut table);
+    argo::add(&mut table);
     event::add(&mut table);
     memory::add(&mut table);
     sched::add(&mut table);
