@@ -10,6 +10,9 @@ use xen_abi::{cpuid, hypercall};
 /// Version that the hypervisor reports: 4.17.
 pub(crate) const VERSION: u32 = 4 << 16 | 17;
 
+/// Rate of the time-stamp counter: one tick is one nanosecond of system time.
+pub(crate) const TSC_KHZ: u32 = 1_000_000;
+
 /// The access raises a general-protection fault in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InjectGp;
@@ -39,9 +42,8 @@ impl Hypervisor {
             cpuid::VERSION => [VERSION, 0, 0, 0],
             cpuid::HYPERCALL => [1, cpuid::MSR_HYPERCALL, 0, 0],
             cpuid::TIME => match subleaf {
-                // One tick of the time-stamp counter is one nanosecond of system time.
-                0 => [0, 1, 1_000_000, 0],
-                2 => [1_000_000, 0, 0, 0],
+                0 => [0, 1, TSC_KHZ, 0],
+                2 => [TSC_KHZ, 0, 0, 0],
                 _ => [0; 4],
             },
             // Xen tells these to hvm guests only.
@@ -77,7 +79,7 @@ impl Hypervisor {
         }
     }
 
-    fn write_hypercall_page(&mut self, caller: VcpuId, at: Gpa) -> Result<(), InjectGp> {
+    pub(crate) fn write_hypercall_page(&mut self, caller: VcpuId, at: Gpa) -> Result<(), InjectGp> {
         // The offset in the page numbers the hypercall page; there is one.
         if at.offset() != 0 {
             return Err(InjectGp);

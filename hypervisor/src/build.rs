@@ -4,6 +4,7 @@ use crate::{
     address::{Gfn, Gpa, Maddr, Mfn, PAGE_SIZE},
     bundle::{self, BundleError},
     config::{self, Config, ConfigError, DomainConfig},
+    control::Control,
     domain::{Domain, WATCHDOGS},
     event::EventChannels,
     grant::Grants,
@@ -15,6 +16,7 @@ use crate::{
     },
     options::Mode,
     oracle::isolation::hide_secret,
+    platform::Platform,
     pv,
     start::StartState,
     vcpu::Vcpu,
@@ -26,7 +28,10 @@ use elf::{ElfBytes, abi, endian::LittleEndian, note::Note};
 use xen_abi::{
     DomId, elfnote,
     memory::{E820_RAM, E820_RESERVED, E820Entry},
-    start_info::{MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, SIF_INITDOMAIN, StartInfo, VERSION},
+    shared_info::SHARED_INFO_GPA,
+    start_info::{
+        MAGIC, MEMMAP_RAM, MEMMAP_RESERVED, MemmapEntry, SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo, VERSION,
+    },
 };
 use zerocopy::IntoBytes;
 
@@ -181,11 +186,25 @@ impl Hypervisor {
         for region in &config.shared {
             let pages = region.size / PAGE_SIZE;
             let first = self.memory.allocate_row(Owner::Region, pages, 1).ok_or(BuildError::OutOfMemory)?;
-            self.regions.push(Region { name: region.name.clone(), first, len: region.size });
+            self.regions.push(Region {
+                name: region.name.clone(),
+                first,
+                len: region.size,
+                owner: None,
+                held: 0,
+            });
         }
-        for (index, domain) in config.domains.iter().enumerate() {
-            let domain = self.build_domain(index as DomId + 1, domain, &config, &image)?;
-            self.domains.insert(domain);
+        let mut next: DomId = 1;
+        for domain in &config.domains {
+            let id = if domain.privileged { 0 } else { next };
+            next += DomId::from(!domain.privileged);
+            let built = self.build_domain(id, domain, &config, &image)?;
+            self.domains.insert(built);
+            for (region, place) in self.regions.iter_mut().zip(&config.shared) {
+                if place.owner.as_ref().is_some_and(|owner| owner.domain == domain.name) {
+                    (region.owner, region.held) = (Some(id), region.len / PAGE_SIZE);
+                }
+            }
         }
         self.memory.touched.clear();
         Ok(())
@@ -215,16 +234,24 @@ impl Hypervisor {
         hide_secret(memory, id, secret);
         let mut memory_map = vec![E820Entry { addr: 0, size: wanted.memory, kind: E820_RAM }];
         for (region, place) in self.regions.iter().zip(&config.shared) {
-            if !place.domains.contains(&wanted.name) {
-                continue;
+            for share in place.shares().filter(|share| share.domain == wanted.name) {
+                let first = region.first.0 + share.offset / PAGE_SIZE;
+                for page in 0..share.size / PAGE_SIZE {
+                    let mapping =
+                        Mapping { mfn: Mfn(first + page), kind: Kind::Region, writable: share.writable };
+                    let gfn = Gfn(share.gpa.frame().0 + page);
+                    p2m.set(memory, gfn, mapping).map_err(|_| BuildError::OutOfMemory)?;
+                    p2m.set_cache(memory, gfn, share.cache);
+                }
+                memory_map.push(E820Entry { addr: share.gpa.0, size: share.size, kind: E820_RESERVED });
             }
-            for page in 0..region.len / PAGE_SIZE {
-                let mapping = Mapping { mfn: Mfn(region.first.0 + page), kind: Kind::Region, writable: true };
-                let gfn = Gfn(place.gpa.frame().0 + page);
-                p2m.set(memory, gfn, mapping).map_err(|_| BuildError::OutOfMemory)?;
-            }
-            memory_map.push(E820Entry { addr: place.gpa.0, size: region.len, kind: E820_RESERVED });
         }
+        // The shared-info page waits outside of the domain's RAM: who maps it elsewhere, or not at all, makes no hole.
+        let info = Mapping { mfn: shared_info, kind: Kind::SharedInfo, writable: true };
+        let place = Gpa(SHARED_INFO_GPA).frame();
+        p2m.set(memory, place, info).map_err(|_| BuildError::OutOfMemory)?;
+        memory.set_gfn(shared_info, Some(place));
+        memory_map.push(E820Entry { addr: SHARED_INFO_GPA, size: PAGE_SIZE, kind: E820_RESERVED });
         for hole in &wanted.holes {
             let mfn = memory.allocate(Owner::Hypervisor).ok_or_else(full)?;
             memory.machine.fill_page(mfn, 0xff);
@@ -239,7 +266,7 @@ impl Hypervisor {
         }
         let start_info = wanted.last_page().address();
         let (page, start) = if memory.pv {
-            let page = pv::start_info_page(wanted.pages(), &wanted.cmdline);
+            let page = pv::start_info_page(wanted);
             (page, StartState::pv(image.pv_entry, 0, start_info.0))
         } else {
             let page = start_info_page(start_info, &memory_map, wanted);
@@ -253,6 +280,8 @@ impl Hypervisor {
             p2m,
             pages: wanted.pages(),
             max_pages: wanted.max_pages(),
+            control: Control::new(wanted.privileged, wanted.vcpus),
+            platform: Platform::new(),
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
             grants: Grants::new(),
@@ -271,15 +300,24 @@ impl Hypervisor {
     }
 }
 
+/// What the start info says of a domain's rights.
+pub(crate) const fn start_flags(wanted: &DomainConfig) -> u32 {
+    match (wanted.privileged, wanted.initial) {
+        (true, _) => SIF_PRIVILEGED | SIF_INITDOMAIN,
+        (false, true) => SIF_INITDOMAIN,
+        (false, false) => 0,
+    }
+}
+
 /// The start info, its memory map and its command line, as they lie from `at` on. At most a page: the map has an entry
 /// per shared region, and a command line that is too long is cut off.
-fn start_info_page(at: Gpa, map: &[E820Entry], domain: &DomainConfig) -> Vec<u8> {
+fn start_info_page(at: Gpa, map: &[E820Entry], wanted: &DomainConfig) -> Vec<u8> {
     let map_at = at.0 + size_of::<StartInfo>() as u64;
     let text_at = map_at + (map.len() * size_of::<MemmapEntry>()) as u64;
     let start = StartInfo {
         magic: MAGIC,
         version: VERSION,
-        flags: if domain.initial { SIF_INITDOMAIN } else { 0 },
+        flags: start_flags(wanted),
         cmdline_paddr: text_at,
         memmap_paddr: map_at,
         memmap_entries: map.len() as u32,
@@ -291,7 +329,7 @@ fn start_info_page(at: Gpa, map: &[E820Entry], domain: &DomainConfig) -> Vec<u8>
         let entry = MemmapEntry { addr: entry.addr, size: entry.size, kind, reserved: 0 };
         page.extend_from_slice(entry.as_bytes());
     }
-    let text: String = domain.cmdline.chars().filter(char::is_ascii).collect();
+    let text: String = wanted.cmdline.chars().filter(char::is_ascii).collect();
     let room = (PAGE_SIZE as usize).saturating_sub(page.len() + 1);
     page.extend_from_slice(&text.as_bytes()[..text.len().min(room)]);
     page.push(0);

@@ -9,6 +9,7 @@ use alloc::{
     vec::Vec,
 };
 use core::fmt;
+use xen_abi::shared_info::SHARED_INFO_GPA;
 
 /// The configuration that ships with the hypervisor.
 pub const DEFAULT: &str = include_str!("../domains.conf");
@@ -36,12 +37,48 @@ pub struct DomainConfig {
     pub vcpus: u8,
     /// It may use the coverage hypercall.
     pub coverage: bool,
+    /// It is the control domain, number 0. All others are numbered from 1 on.
+    pub privileged: bool,
     /// What its start info gives it as command line.
     pub cmdline: String,
     /// Its start info says that it is the initial domain.
     pub initial: bool,
     /// Pages where no device is: they hold all ones, until the guest writes to them.
     pub holes: Vec<Gpa>,
+}
+
+/// How a domain's accesses to a region are cached (`XEN_DOMCTL_MEM_CACHEATTR_*` of Xen, those that the processor offers
+/// after reset).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// Write-back.
+    #[default]
+    WriteBack,
+    /// Write-through.
+    WriteThrough,
+    /// Uncacheable, unless the guest's own tables say otherwise.
+    Uncached,
+    /// Uncacheable.
+    StrongUncached,
+}
+
+/// A domain's view of a shared region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Name of the domain.
+    pub domain: String,
+    /// Where it finds it.
+    pub gpa: Gpa,
+    /// First byte of the region that it sees.
+    pub offset: u64,
+    /// Bytes that it sees; 0: all from there on.
+    pub size: u64,
+    /// It may write.
+    pub writable: bool,
+    /// How its accesses are cached.
+    pub cache: Cache,
+    /// The line that says so.
+    pub line: usize,
 }
 
 /// A region of memory that domains share.
@@ -51,10 +88,36 @@ pub struct SharedConfig {
     pub name: String,
     /// Its bytes.
     pub size: u64,
-    /// Where each domain finds it.
+    /// Where each of [`Self::domains`] finds it.
     pub gpa: Gpa,
-    /// Names of the domains.
+    /// Names of domains that share it alike; it belongs to none of them.
     pub domains: Vec<String>,
+    /// The domain that it belongs to, and as what it sees it.
+    pub owner: Option<Share>,
+    /// Domains that borrow it.
+    pub borrowers: Vec<Share>,
+    /// The line where it begins.
+    pub line: usize,
+}
+
+impl SharedConfig {
+    /// All views of the region, each with its true size.
+    pub fn shares(&self) -> impl Iterator<Item = Share> + '_ {
+        let alike = self.domains.iter().map(|domain| Share {
+            domain: domain.clone(),
+            gpa: self.gpa,
+            offset: 0,
+            size: self.size,
+            writable: true,
+            cache: Cache::WriteBack,
+            line: self.line,
+        });
+        let others = self.owner.iter().chain(&self.borrowers).cloned().map(|share| Share {
+            size: if share.size == 0 { self.size.saturating_sub(share.offset) } else { share.size },
+            ..share
+        });
+        alike.chain(others)
+    }
 }
 
 /// The whole configuration.
@@ -100,17 +163,17 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
             continue;
         }
         let parsed = if line.starts_with('[') {
-            header(&mut config, line).map(|new| section = new)
+            header(&mut config, line, number + 1).map(|new| section = new)
         } else {
-            assignment(&mut config, &section, line)
+            assignment(&mut config, &section, line, number + 1)
         };
         parsed.map_err(|message| ConfigError { line: number + 1, message })?;
     }
-    check(&config).map_err(|message| ConfigError { line: 0, message })?;
+    check(&config)?;
     Ok(config)
 }
 
-fn header(config: &mut Config, line: &str) -> Result<Section, String> {
+fn header(config: &mut Config, line: &str, number: usize) -> Result<Section, String> {
     let inner = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let words: Vec<&str> = inner.unwrap_or_default().split_ascii_whitespace().collect();
     let &[kind, name] = &words[..] else {
@@ -130,6 +193,7 @@ fn header(config: &mut Config, line: &str) -> Result<Section, String> {
                 maximum: 0,
                 vcpus: 1,
                 coverage: false,
+                privileged: false,
                 cmdline: String::new(),
                 initial: false,
                 holes: Vec::new(),
@@ -137,7 +201,15 @@ fn header(config: &mut Config, line: &str) -> Result<Section, String> {
             Ok(Section::Domain)
         }
         "shared" => {
-            let region = SharedConfig { name: name.to_string(), size: 0, gpa: Gpa(0), domains: Vec::new() };
+            let region = SharedConfig {
+                name: name.to_string(),
+                size: 0,
+                gpa: Gpa(0),
+                domains: Vec::new(),
+                owner: None,
+                borrowers: Vec::new(),
+                line: number,
+            };
             config.shared.push(region);
             Ok(Section::Shared)
         }
@@ -145,7 +217,7 @@ fn header(config: &mut Config, line: &str) -> Result<Section, String> {
     }
 }
 
-fn assignment(config: &mut Config, section: &Section, line: &str) -> Result<(), String> {
+fn assignment(config: &mut Config, section: &Section, line: &str, number: usize) -> Result<(), String> {
     let Some((key, value)) = line.split_once('=') else {
         return Err(format!("`{line}` is neither a section nor `key = value`"));
     };
@@ -157,7 +229,7 @@ fn assignment(config: &mut Config, section: &Section, line: &str) -> Result<(), 
             None => Ok(()),
         },
         Section::Shared => match config.shared.last_mut() {
-            Some(region) => shared_key(region, key, value),
+            Some(region) => shared_key(region, key, value, number),
             None => Ok(()),
         },
     }
@@ -174,12 +246,13 @@ fn domain_key(domain: &mut DomainConfig, key: &str, value: &str) -> Result<(), S
             }
         }
         "coverage" => domain.coverage = yes_or_no(key, value)?,
+        "privileged" => domain.privileged = yes_or_no(key, value)?,
         "cmdline" => domain.cmdline = value.to_string(),
         "initial" => domain.initial = yes_or_no(key, value)?,
         "holes" => domain.holes = value.split_ascii_whitespace().map(page).collect::<Result<_, _>>()?,
         _ => {
             return Err(format!(
-                "a domain has no `{key}`; allowed are memory, maximum, vcpus, coverage, cmdline, initial, holes"
+                "a domain has no `{key}`; allowed are memory, maximum, vcpus, coverage, privileged, cmdline, initial, holes"
             ));
         }
     }
@@ -203,14 +276,61 @@ fn page(value: &str) -> Result<Gpa, String> {
     Ok(Gpa(gpa))
 }
 
-fn shared_key(region: &mut SharedConfig, key: &str, value: &str) -> Result<(), String> {
+fn shared_key(region: &mut SharedConfig, key: &str, value: &str, line: usize) -> Result<(), String> {
     match key {
         "size" => region.size = memory_size(value, PAGE_SIZE)?,
         "gpa" => region.gpa = page(value)?,
         "domains" => region.domains = value.split_ascii_whitespace().map(ToString::to_string).collect(),
-        _ => return Err(format!("a shared region has no `{key}`; allowed are size, gpa, domains")),
+        "owner" if region.owner.is_some() => {
+            return Err(format!("shared region {} has an owner already", region.name));
+        }
+        "owner" => region.owner = Some(share(value, line)?),
+        "borrower" => region.borrowers.push(share(value, line)?),
+        _ => {
+            return Err(format!(
+                "a shared region has no `{key}`; allowed are size, gpa, domains, owner, borrower"
+            ));
+        }
     }
     Ok(())
+}
+
+/// A view of a region: `DOMAIN ADDRESS [ro|rw] [offset=N] [size=N] [cache=wb|wt|uc-|uc]`.
+fn share(value: &str, line: usize) -> Result<Share, String> {
+    let mut words = value.split_ascii_whitespace();
+    let (Some(domain), Some(gpa)) = (words.next(), words.next()) else {
+        return Err(format!("`{value}` is no view of a region; begin with a domain and an address"));
+    };
+    let mut share = Share {
+        domain: domain.to_string(),
+        gpa: page(gpa)?,
+        offset: 0,
+        size: 0,
+        writable: true,
+        cache: Cache::WriteBack,
+        line,
+    };
+    for word in words {
+        match word.split_once('=') {
+            None if word == "ro" => share.writable = false,
+            None if word == "rw" => share.writable = true,
+            Some(("offset", offset)) => share.offset = number(offset)?,
+            Some(("size", size)) => share.size = memory_size(size, PAGE_SIZE)?,
+            Some(("cache", "wb")) => share.cache = Cache::WriteBack,
+            Some(("cache", "wt")) => share.cache = Cache::WriteThrough,
+            Some(("cache", "uc-")) => share.cache = Cache::Uncached,
+            Some(("cache", "uc")) => share.cache = Cache::StrongUncached,
+            _ => {
+                return Err(format!(
+                    "a view has no `{word}`; allowed are ro, rw, offset=, size=, cache=wb|wt|uc-|uc"
+                ));
+            }
+        }
+    }
+    if !share.offset.is_multiple_of(PAGE_SIZE) {
+        return Err(format!("an offset is a multiple of {PAGE_SIZE}, not `{:#x}`", share.offset));
+    }
+    Ok(share)
 }
 
 fn number(text: &str) -> Result<u64, String> {
@@ -240,13 +360,28 @@ fn memory(text: &str) -> Result<u64, String> {
     memory_size(text, MIN_MEMORY)
 }
 
-fn check(config: &Config) -> Result<(), String> {
+fn check(config: &Config) -> Result<(), ConfigError> {
+    check_domains(config).map_err(|message| ConfigError { line: 0, message })?;
+    for region in &config.shared {
+        check_region(config, region).map_err(|message| ConfigError { line: region.line, message })?;
+        for share in region.shares() {
+            check_share(config, region, &share)
+                .map_err(|message| ConfigError { line: share.line, message })?;
+        }
+    }
+    check_overlaps(config)
+}
+
+fn check_domains(config: &Config) -> Result<(), String> {
     if config.domains.is_empty() {
         return Err("there is no [domain NAME]".into());
     }
     for domain in &config.domains {
         if domain.maximum != 0 && domain.maximum < domain.memory {
             return Err(format!("domain {}: maximum is less than memory", domain.name));
+        }
+        if domain.memory > SHARED_INFO_GPA {
+            return Err(format!("domain {}: memory ends at {SHARED_INFO_GPA:#x} at most", domain.name));
         }
         if domain.holes.len() > MAX_HOLES || domain.holes.iter().any(|hole| hole.0 < domain.memory) {
             return Err(format!(
@@ -255,32 +390,72 @@ fn check(config: &Config) -> Result<(), String> {
             ));
         }
     }
-    for region in &config.shared {
-        if region.size == 0 {
-            return Err(format!("shared region {} has no size", region.name));
-        }
-        for name in &region.domains {
-            let Some(domain) = config.domains.iter().find(|domain| domain.name == *name) else {
-                return Err(format!("shared region {}: there is no domain `{name}`", region.name));
-            };
-            if region.gpa.0 < domain.memory {
-                return Err(format!("shared region {}: its gpa lies in the memory of {name}", region.name));
-            }
-        }
-        if overlaps(config, region) {
-            return Err(format!("shared region {} overlaps another in the same domain", region.name));
-        }
+    if config.domains.iter().filter(|domain| domain.privileged).count() > 1 {
+        return Err("more than one domain is privileged".into());
     }
     Ok(())
 }
 
-fn overlaps(config: &Config, region: &SharedConfig) -> bool {
-    config.shared.iter().any(|other| {
-        other.name != region.name
-            && other.domains.iter().any(|name| region.domains.contains(name))
-            && region.gpa.0 < other.gpa.0.saturating_add(other.size)
-            && other.gpa.0 < region.gpa.0.saturating_add(region.size)
-    })
+fn check_region(config: &Config, region: &SharedConfig) -> Result<(), String> {
+    let name = &region.name;
+    if region.size == 0 {
+        return Err(format!("shared region {name} has no size"));
+    }
+    match &region.owner {
+        Some(_) if !region.domains.is_empty() => {
+            return Err(format!("shared region {name} has either an owner or domains that share it alike"));
+        }
+        None if !region.borrowers.is_empty() => {
+            return Err(format!("shared region {name} is borrowed, but has no owner"));
+        }
+        Some(owner) if region.borrowers.iter().any(|share| share.domain == owner.domain) => {
+            return Err(format!("shared region {name} is borrowed by its owner, {}", owner.domain));
+        }
+        _ => {}
+    }
+    let absent = |share: &Share| config.domains.iter().all(|domain| domain.name != share.domain);
+    if let Some(owner) = region.owner.as_ref().filter(|owner| absent(owner)) {
+        return Err(format!("shared region {name}: its owner `{}` is missing", owner.domain));
+    }
+    Ok(())
+}
+
+fn check_share(config: &Config, region: &SharedConfig, share: &Share) -> Result<(), String> {
+    let name = &region.name;
+    let Some(domain) = config.domains.iter().find(|domain| domain.name == share.domain) else {
+        return Err(format!("shared region {name}: there is no domain `{}`", share.domain));
+    };
+    if share.size == 0 || share.offset.checked_add(share.size).is_none_or(|end| end > region.size) {
+        return Err(format!("shared region {name}: {} looks beyond its end", share.domain));
+    }
+    let end = share.gpa.0.saturating_add(share.size);
+    if share.gpa.0 < domain.memory {
+        return Err(format!("shared region {name}: its gpa lies in the memory of {}", share.domain));
+    }
+    if share.gpa.0 < SHARED_INFO_GPA + PAGE_SIZE && end > SHARED_INFO_GPA {
+        return Err(format!("shared region {name} overlaps the shared-info page at {SHARED_INFO_GPA:#x}"));
+    }
+    Ok(())
+}
+
+/// No two views of one domain overlap.
+fn check_overlaps(config: &Config) -> Result<(), ConfigError> {
+    let mut seen: Vec<(Share, &str)> = Vec::new();
+    for region in &config.shared {
+        for share in region.shares() {
+            let meets = |other: &Share| {
+                other.domain == share.domain
+                    && share.gpa.0 < other.gpa.0.saturating_add(other.size)
+                    && other.gpa.0 < share.gpa.0.saturating_add(share.size)
+            };
+            if let Some((_, other)) = seen.iter().find(|(other, _)| meets(other)) {
+                let message = format!("shared region {} overlaps {other} in {}", region.name, share.domain);
+                return Err(ConfigError { line: share.line, message });
+            }
+            seen.push((share, &region.name));
+        }
+    }
+    Ok(())
 }
 
 impl DomainConfig {
@@ -306,12 +481,23 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_default_is_two_domains_and_the_channel() {
+    fn the_default_is_a_control_domain_two_others_and_the_channel() {
         let config = parse(DEFAULT).unwrap();
-        assert_eq!(config.domains.len(), 2);
-        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage && d.vcpus == 3));
-        assert_eq!(config.shared.len(), 1);
+        let names: Vec<_> = config.domains.iter().map(|d| (d.name.as_str(), d.privileged, d.vcpus)).collect();
+        assert_eq!(names, [("d0", true, 1), ("d1", false, 3), ("d2", false, 3)]);
+        assert!(config.domains.iter().all(|d| d.memory == 4 << 20 && d.coverage));
+        assert_eq!(config.shared.len(), 2);
         assert_eq!(config.shared[0].name, "channel");
+        let pool: Vec<_> =
+            config.shared[1].shares().map(|s| (s.domain, s.offset, s.size, s.writable, s.cache)).collect();
+        assert_eq!(
+            pool,
+            [
+                ("d1".into(), 0, 16 << 10, true, Cache::WriteBack),
+                ("d2".into(), 4 << 10, 12 << 10, false, Cache::WriteBack),
+                ("d0".into(), 0, 8 << 10, true, Cache::StrongUncached),
+            ]
+        );
         assert_eq!(config.shared[0].gpa.0, coverage_hypercall::channel::CHANNEL_GPA);
         assert_eq!(config.shared[0].size, coverage_hypercall::channel::CHANNEL_LEN as u64);
     }
@@ -334,20 +520,57 @@ mod tests {
             ("[domain a]\nvcpus = 0", 2, "1 to 8 vcpus"),
             ("[domain a]\nvcpus = 9", 2, "1 to 8 vcpus"),
             ("[domain a]\n\ncoverage = maybe", 3, "yes or no"),
+            ("[domain a]\nprivileged = 1", 2, "privileged is yes or no"),
+            (
+                "[domain a]\nprivileged=yes\n[domain b]\nprivileged=yes",
+                0,
+                "more than one domain is privileged",
+            ),
             ("[domain a]\ninitial = perhaps", 2, "yes or no"),
             ("[domain a]\nholes = 0xfec00000 0xfed00001", 2, "multiple of 4096"),
             ("[domain a]\nholes = 0x1000", 0, "outside its memory"),
             ("[domain a]\nmemory = 4M\nmaximum = 2M", 0, "maximum is less"),
-            ("[domain a]\n[shared s]\nowner = a", 3, "allowed are size"),
+            ("[domain a]\n[shared s]\ncolour = a", 3, "allowed are size"),
             ("[domain a]\n[shared s]\ngpa = 0x1001", 3, "multiple of 4096"),
-            ("[domain a]\n[shared s]\ngpa = 0x10000000", 0, "has no size"),
-            ("[domain a]\n[shared s]\nsize = 4K\ndomains = b", 0, "no domain `b`"),
-            ("[domain a]\n[shared s]\nsize = 4K\ngpa = 0x1000\ndomains = a", 0, "in the memory of a"),
+            ("[domain a]\n[shared s]\ngpa = 0x10000000", 2, "has no size"),
+            ("[domain a]\n[shared s]\nsize = 4K\ndomains = b", 2, "no domain `b`"),
+            ("[domain a]\n[shared s]\nsize = 4K\ngpa = 0x1000\ndomains = a", 2, "in the memory of a"),
             (
                 "[domain a]\n[shared s]\nsize=8K\ngpa=0x10000000\ndomains=a\n[shared t]\nsize=4K\ngpa=0x10001000\ndomains=a",
-                0,
-                "overlaps",
+                6,
+                "overlaps s in a",
             ),
+            ("[domain a]\nmemory = 1G", 0, "memory ends at 0x39000000"),
+            ("[domain a]\n[shared s]\nsize=4K\nowner = a", 4, "a domain and an address"),
+            ("[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000800", 4, "multiple of 4096"),
+            ("[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000000 wo", 4, "has no `wo`"),
+            ("[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000000 cache=wc", 4, "has no `cache=wc`"),
+            ("[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000000 offset=1", 4, "offset is a multiple"),
+            ("[domain a]\n[shared s]\nsize=8K\nowner = a 0x10000000 offset=4K size=8K", 4, "beyond its end"),
+            ("[domain a]\n[shared s]\nsize=8K\nowner = a 0x10000000 offset=8K", 4, "beyond its end"),
+            ("[domain a]\n[shared s]\nsize=4K\nowner = b 0x10000000", 2, "its owner `b` is missing"),
+            ("[domain a]\n[shared s]\nsize=4K\nborrower = a 0x10000000", 2, "has no owner"),
+            (
+                "[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000000\nowner = a 0x10000000",
+                5,
+                "has an owner already",
+            ),
+            (
+                "[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000000\nborrower = a 0x11000000",
+                2,
+                "borrowed by its owner",
+            ),
+            (
+                "[domain a]\n[shared s]\nsize=4K\nowner = a 0x10000000\ndomains = a",
+                2,
+                "either an owner or domains",
+            ),
+            (
+                "[domain a]\n[domain b]\n[shared s]\nsize=8K\nowner = a 0x10000000\nborrower = b 0x10000000\nborrower = b 0x10001000 ro",
+                7,
+                "overlaps s in b",
+            ),
+            ("[domain a]\n[shared s]\nsize=8K\nowner = a 0x38fff000", 4, "overlaps the shared-info page"),
         ];
         for (text, line, what) in cases {
             let error = parse(text).unwrap_err();

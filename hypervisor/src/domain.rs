@@ -1,6 +1,9 @@
 //! A domain.
 
-use crate::{address::Mfn, event::EventChannels, grant::Grants, mem::p2m::P2m, vcpu::Vcpu};
+use crate::{
+    address::Mfn, control::Control, event::EventChannels, grant::Grants, mem::p2m::P2m, platform::Platform,
+    vcpu::Vcpu,
+};
 use alloc::{string::String, vec::Vec};
 use coverage_hypercall::coverage::DomainCoverage;
 use xen_abi::{DomId, memory::E820Entry};
@@ -10,7 +13,7 @@ pub(crate) const WATCHDOGS: usize = 2;
 
 /// A domain and what belongs to it.
 pub(crate) struct Domain {
-    /// Its identifier; the first domain is 1.
+    /// Its identifier; the control domain is 0.
     pub id: DomId,
     /// Its name in the configuration.
     pub name: String,
@@ -22,6 +25,10 @@ pub(crate) struct Domain {
     pub max_pages: u64,
     /// Its virtual processors.
     pub vcpus: Vec<Vcpu>,
+    /// What the control domain knows of it and did to it.
+    pub control: Control,
+    /// Its virtual hardware.
+    pub platform: Platform,
     /// Its event channels.
     pub events: EventChannels,
     /// Its grant table, and what it has mapped of others.

@@ -39,6 +39,18 @@ impl Domains {
         }
     }
 
+    /// The lowest identifier that nobody has, 0 excepted: that is the control domain's.
+    pub(crate) fn free_id(&self) -> Option<DomId> {
+        (1..MAX_DOMAINS).find(|id| self.slots[*id].is_none()).map(|id| id as DomId)
+    }
+
+    /// Takes a domain out of the table.
+    pub(crate) fn remove(&mut self, id: DomId) {
+        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
+            *slot = None;
+        }
+    }
+
     /// Number of domains.
     pub(crate) fn len(&self) -> usize {
         self.iter().count()

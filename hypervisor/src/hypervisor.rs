@@ -118,6 +118,10 @@ pub(crate) struct Region {
     pub first: Mfn,
     /// Its size in bytes.
     pub len: u64,
+    /// The domain that it belongs to; none where the hypervisor keeps it.
+    pub owner: Option<DomId>,
+    /// Pages, counted from the first, to which the owner has a reference.
+    pub held: u64,
 }
 
 /// All state of the hypervisor.
@@ -129,6 +133,8 @@ pub struct Hypervisor {
     pub(crate) domains: Domains,
     pub(crate) regions: Vec<Region>,
     pub(crate) current: Option<VcpuId>,
+    /// Domains that were destroyed, until the image has asked.
+    pub(crate) gone: Vec<DomId>,
     /// How the addresses of the current vCPU were translated at its last call.
     pub(crate) context: GuestContext,
     /// All domains have been ready once.
@@ -169,6 +175,7 @@ impl Hypervisor {
             domains: Domains::new(),
             regions: Vec::new(),
             current: None,
+            gone: Vec::new(),
             context: GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Other },
             started: false,
             time: 0,
@@ -217,7 +224,7 @@ impl Hypervisor {
             start: start.expect("the vCPU was initialised before it was up"),
             bases: self.vcpu(id).map_or([0; 3], |vcpu| vcpu.pv.bases),
             nested_cr3: domain.p2m.root(),
-            asid: u32::from(domain.id),
+            asid: u32::from(domain.id) + 1,
         }
     }
 

@@ -7,6 +7,8 @@
 
 use crate::{
     address::Gva,
+    build::start_flags,
+    config::DomainConfig,
     hypervisor::{GuestContext, Hypervisor, PagingMode, VcpuId},
     mem::guest::Call,
     options::Mode,
@@ -335,11 +337,12 @@ impl Hypervisor {
 }
 
 /// The start info of a pv guest.
-pub(crate) fn start_info_page(pages: u64, cmdline: &str) -> Vec<u8> {
+pub(crate) fn start_info_page(wanted: &DomainConfig) -> Vec<u8> {
     let mut start = StartInfo::new_zeroed();
     start.magic[..START_MAGIC.len()].copy_from_slice(START_MAGIC);
-    start.nr_pages = pages;
-    let text = cmdline.bytes().filter(u8::is_ascii).take(COMMAND_LINE - 1);
+    start.nr_pages = wanted.pages();
+    start.flags = start_flags(wanted);
+    let text = wanted.cmdline.bytes().filter(u8::is_ascii).take(COMMAND_LINE - 1);
     start.cmd_line.iter_mut().zip(text).for_each(|(to, from)| *to = from);
     start.as_bytes().to_vec()
 }

@@ -17,7 +17,8 @@ use xen_abi::{errno::Errno, sched, shared_info, vcpu as abi};
 impl Hypervisor {
     /// The vCPU to run now: the current one as long as it can, else one that can go on by itself, else one that a timer wakes if
     /// time passes, else one that is parked: first vCPUs before second ones, the next domain before those behind it. None if all are blocked or dead. Before all
-    /// domains are ready it is the last vCPU of the last domain first, the leader last.
+    /// domains are ready it is the last vCPU of the last domain first; afterwards domain 1 is the leader, and domain 0 comes
+    /// last. Nobody of a paused domain runs.
     pub fn vcpu_to_run(&mut self) -> Option<VcpuId> {
         let next = self.choose()?;
         let vcpu = self.vcpu_mut(next)?;
@@ -32,6 +33,7 @@ impl Hypervisor {
     fn choose(&mut self) -> Option<VcpuId> {
         if let Some(current) = self.current
             && self.vcpu(current).is_some_and(Vcpu::is_runnable)
+            && !self.is_paused(current.domain)
         {
             return Some(current);
         }
@@ -41,15 +43,18 @@ impl Hypervisor {
         }
         // A timer may wake one that waits, the current one included.
         if self.sleep() {
-            return self
+            let woken = self
                 .current
-                .filter(|id| self.vcpu(*id).is_some_and(Vcpu::is_runnable))
+                .filter(|id| self.vcpu(*id).is_some_and(Vcpu::is_runnable) && !self.is_paused(id.domain))
                 .or_else(|| self.next_vcpu(Vcpu::is_runnable));
+            if woken.is_some() {
+                return woken;
+            }
         }
         self.next_vcpu(Vcpu::can_run)
     }
 
-    /// The vCPU after the current one, in the order of scheduling, for which `fits` says yes.
+    /// The vCPU after the current one, in the order of scheduling, for which `fits` says yes and whose domain is not paused.
     fn next_vcpu(&self, fits: impl Fn(&Vcpu) -> bool) -> Option<VcpuId> {
         let from = self.current.map_or(0, |id| id.domain);
         let all = self.domains.iter().flat_map(|domain| {
@@ -59,7 +64,9 @@ impl Hypervisor {
                 .enumerate()
                 .map(move |(n, vcpu)| (VcpuId { domain: domain.id, vcpu: n as u8 }, vcpu))
         });
-        let mut fitting = all.filter(|(id, vcpu)| Some(*id) != self.current && fits(vcpu)).map(|(id, _)| id);
+        let mut fitting = all
+            .filter(|(id, vcpu)| Some(*id) != self.current && fits(vcpu) && !self.is_paused(id.domain))
+            .map(|(id, _)| id);
         if self.started {
             let distance = |id: VcpuId| id.domain.wrapping_sub(from).wrapping_sub(1) % MAX_DOMAINS as u16;
             fitting.min_by_key(|id| (id.vcpu, distance(*id)))
@@ -101,6 +108,7 @@ impl Hypervisor {
         for vcpu in &mut domain.vcpus {
             vcpu.state = State::Dead;
             vcpu.resume = None;
+            vcpu.poll.clear();
             vcpu.timers = Timers::default();
         }
         for vcpu in 0..vcpus {
@@ -202,7 +210,7 @@ impl Hypervisor {
         }
         match self.vcpu(to).map(Vcpu::can_run) {
             None => Err(Errno::Noent),
-            Some(true) if self.started => {
+            Some(true) if self.started && !self.is_paused(to.domain) => {
                 if let Some(vcpu) = self.vcpu_mut(caller) {
                     vcpu.state = State::Parked;
                 }

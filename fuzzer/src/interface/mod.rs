@@ -5,14 +5,19 @@
 //! [`FAMILIES`].
 
 mod agent;
+mod argo_op;
 mod console_io;
 mod coverage_op;
+mod dm_op;
+mod domctl;
 mod event_channel_op;
 mod grant_table_op;
+mod hvm_op;
 mod memory_op;
 mod multicall;
 mod raw;
 mod sched_op;
+mod sysctl;
 mod types;
 mod vcpu_op;
 mod xen_version;
@@ -32,12 +37,20 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("vcpu_op", 5, vcpu_op::OPERATIONS),
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
+    ("argo_op", 4, argo_op::OPERATIONS),
     ("grant_table_op", 10, grant_table_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
+    ("domctl", 4, domctl::OPERATIONS),
+    ("sysctl", 1, sysctl::OPERATIONS),
+    ("hvm_op", 2, hvm_op::OPERATIONS),
+    ("dm_op", 3, dm_op::OPERATIONS),
     ("coverage_op", 3, coverage_op::OPERATIONS),
     ("agent", 4, agent::OPERATIONS),
     ("raw", 1, raw::OPERATIONS),
 ];
+
+/// Families that only the control domain may use.
+pub const CONTROL_FAMILIES: &[&str] = &["domctl", "sysctl", "dm_op"];
 
 /// All operations, or those that a target allows.
 #[derive(Clone, Debug)]
@@ -280,6 +293,9 @@ mod tests {
         agree!("event_channel_op.init_control", InitControl, control_gfn, offset, vcpu, link_bits, reserved);
         agree!("event_channel_op.expand_array", ExpandArray, array_gfn);
         agree!("event_channel_op.set_priority", SetPriority, port, priority);
+        agree!("argo_op.register_ring", xen_abi::argo::RegisterRing, aport, partner_id, pad, len);
+        agree!("argo_op.unregister_ring", xen_abi::argo::UnregisterRing, aport, partner_id, pad);
+        agree!("argo_op.sendv", xen_abi::argo::Iov, iov_hnd, iov_len, pad);
         agree!("sched_op.shutdown", Shutdown, reason);
         agree!("sched_op.poll", Poll, ports, nr_ports, timeout);
         agree!("sched_op.remote_shutdown", RemoteShutdown, domain_id, reason);

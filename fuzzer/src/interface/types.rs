@@ -17,6 +17,8 @@ pub enum Resource {
     Port,
     /// A frame number of a guest or of the machine.
     Frame,
+    /// A domain.
+    Domain,
     /// A number without further meaning.
     Number,
     /// A grant reference.
@@ -60,6 +62,8 @@ pub enum Kind {
     Domain,
     /// A domain, usually the other one.
     Peer,
+    /// A domain that the control domain acts on: a created one, or one of those that issue calls.
+    Target,
     /// A virtual CPU, usually one that runs an agent.
     Vcpu,
     /// A port of the caller.
@@ -88,6 +92,7 @@ impl Kind {
             Self::Frame | Self::Hole | Self::Index => Some(Resource::Frame),
             Self::GrantRef | Self::GrantRefOf(_) => Some(Resource::GrantRef),
             Self::GrantHandle => Some(Resource::GrantHandle),
+            Self::Domain | Self::Peer | Self::Target => Some(Resource::Domain),
             Self::MappedAt => Some(Resource::MappedAt),
             Self::BusAddress => Some(Resource::BusAddress),
             _ => None,
@@ -407,6 +412,8 @@ pub(super) const U64: Type = int(8, Kind::Plain);
 pub(super) const DOMAIN: Type = int(2, Kind::Domain);
 /// A domain id, usually of the other domain.
 pub(super) const PEER: Type = int(2, Kind::Peer);
+/// A domain that the control domain acts on.
+pub(super) const TARGET: Type = int(2, Kind::Target);
 /// A port of the caller.
 pub(super) const PORT: Type = int(4, Kind::Port);
 /// A virtual CPU.

@@ -17,7 +17,7 @@ use super::{
     },
     validate, walk,
 };
-use crate::interface::{Field, Interface, Kind, Operation, Resource, Type};
+use crate::interface::{CONTROL_FAMILIES, Field, Interface, Kind, Operation, Resource, Type};
 
 /// Calls that [`program`] makes at most when nothing else is asked for.
 pub const DEFAULT_CALLS: usize = 10;
@@ -92,7 +92,7 @@ pub fn call_of<R: Rng + ?Sized>(
     op: &'static Operation,
     earlier: &[Call],
 ) -> Call {
-    let domain = if rng.random_bool(0.7) { 1 } else { rng.random_range(1..=LAST_DOMAIN) };
+    let domain = issuer(rng, op);
     let mut maker = Maker { rng, interface, earlier, domain, nested: 0 };
     let mut args = maker.fields(op.args);
     // A resource is of use in the domain that has it: usually issue the call there.
@@ -112,6 +112,16 @@ pub fn call_of<R: Rng + ?Sized>(
     call
 }
 
+/// Who issues a call: the control domain what only it may, the leader most of the rest.
+fn issuer<R: Rng + ?Sized>(rng: &mut R, op: &Operation) -> u16 {
+    let control = if CONTROL_FAMILIES.contains(&op.family()) { 0.93 } else { 0.06 };
+    match rng.random_range(0..10) {
+        _ if rng.random_bool(control) => 0,
+        0..=6 => 1,
+        _ => rng.random_range(1..=LAST_DOMAIN),
+    }
+}
+
 /// A value for a field, alone.
 pub fn value<R: Rng + ?Sized>(
     rng: &mut R,
@@ -127,13 +137,14 @@ pub fn value<R: Rng + ?Sized>(
 fn needs(op: &Operation) -> Option<Resource> {
     fn scan(ty: &Type, wanted: Resource) -> bool {
         match ty {
+            Type::Int { kind: Kind::Domain | Kind::Peer, .. } => false,
             Type::Int { kind, .. } => kind.resource() == Some(wanted),
             Type::Ptr { to, .. } | Type::Array(to) => scan(to, wanted),
             Type::Struct(layout) => layout.fields.iter().any(|field| !field.out && scan(&field.ty, wanted)),
             _ => false,
         }
     }
-    [Resource::GrantHandle, Resource::GrantRef, Resource::BusAddress, Resource::Port]
+    [Resource::GrantHandle, Resource::GrantRef, Resource::BusAddress, Resource::Port, Resource::Domain]
         .into_iter()
         .find(|kind| op.args.iter().any(|field| scan(&field.ty, *kind)))
 }
@@ -536,6 +547,8 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             }
             Kind::HolePage => (FIRST_HOLE + self.rng.random_range(0..4)) << 12,
             Kind::MappedAt | Kind::BusAddress if self.rng.random_bool(0.3) => 0,
+            Kind::Target => return self.target(width),
+            Kind::Domain if self.domain == 0 && self.rng.random_bool(0.6) => return self.target(width),
             Kind::Domain => match self.rng.random_range(0..10) {
                 0..=7 => DOMID_SELF,
                 8 => u64::from(self.domain),
@@ -586,6 +599,21 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
         let frame =
             if self.rng.random_bool(0.05) { self.rng.random_range(0..4) } else { PLAYGROUND_GFN + offset };
         Value::Int(frame & mask(width))
+    }
+
+    /// A domain that was created, or one of those that issue calls.
+    fn target(&mut self, width: u8) -> Value {
+        if self.rng.random_bool(0.6)
+            && let Some(result) = self.result(Resource::Domain, width)
+        {
+            return result;
+        }
+        Value::Int(match self.rng.random_range(0..8) {
+            0 => u64::from(self.domain),
+            1 => DOMID_SELF & mask(width),
+            2 => self.rng.random_range(0..16),
+            _ => u64::from(self.rng.random_range(1..=LAST_DOMAIN)),
+        })
     }
 
     fn other(&self) -> u64 {

@@ -9,7 +9,7 @@ use crate::interface::{Field, Kind, OpId, Operation, Type};
 
 /// Most calls in a program.
 pub const CALLS: usize = MAX_CALLS as usize;
-/// Domains that can issue calls: 1 up to this one.
+/// Domains that can issue calls: the control domain 0, and 1 up to this one.
 pub const LAST_DOMAIN: u16 = 2;
 /// How deep values may lie in each other. Enough for a multicall in a multicall.
 pub const MAX_DEPTH: u32 = 24;
@@ -30,7 +30,7 @@ pub struct Program {
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Call {
-    /// Domain that issues it: 1 or 2.
+    /// Domain that issues it: 0 to [`LAST_DOMAIN`].
     pub domain: u16,
     /// Virtual CPU that issues it.
     pub vcpu: u8,
@@ -160,6 +160,7 @@ impl Value {
                         Kind::HolePage => FIRST_HOLE << 12,
                         Kind::UsualFlags(_, usual) => usual.first().copied().unwrap_or(0),
                         Kind::Domain | Kind::Peer => DOMID_SELF,
+                        Kind::Target => u64::from(LAST_DOMAIN),
                         _ => 0,
                     },
             ),

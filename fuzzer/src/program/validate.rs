@@ -34,7 +34,7 @@ pub enum Invalid {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
     /// No such domain.
-    #[error("there is no domain {0}; domains are 1 to {LAST_DOMAIN}")]
+    #[error("there is no domain {0}; domains are 0 to {LAST_DOMAIN}")]
     Domain(u16),
     /// Too few or too many values.
     #[error("{found} values where {expected} are expected")]
@@ -121,7 +121,7 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, call: &Call) -> Found {
-        if call.domain == 0 || call.domain > LAST_DOMAIN {
+        if call.domain > LAST_DOMAIN {
             return Err(("domain".into(), Problem::Domain(call.domain)));
         }
         self.operation(call.op, &call.args, 0)

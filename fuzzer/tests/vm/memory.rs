@@ -188,7 +188,7 @@ fn questions_have_answers() {
         ("d1 memory_op.maximum_reservation(&{domid: d1})", "= 1280"),
         ("d1 memory_op.maximum_reservation(&{domid: d2})", "= -1 (EPERM)"),
         ("d1 memory_op.maximum_reservation(&{domid: 77})", "= -3 (ESRCH)"),
-        ("d1 memory_op.maximum_gpfn(&{domid: self})", "= 0x10020"),
+        ("d1 memory_op.maximum_gpfn(&{domid: self})", "= 0x39000"),
         ("d1 memory_op.maximum_ram_page()", "= *"),
         ("d1 memory_op.memory_map(&{nr_entries: 8, buffer: &fill(0x0, 160)})", "= 0; arg.nr_entries = *"),
         ("d1 memory_op.memory_map(&{nr_entries: 0, buffer: &fill(0x0, 160)})", "= -22 (EINVAL)"),

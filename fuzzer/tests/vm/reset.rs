@@ -24,7 +24,7 @@ const MIX: &[&str] = &[
      d1 agent.write(0x400000, 0x5)",
     "d1 memory_op.exchange(&{in: {extent_start: &[0x290], nr_extents: 1, extent_order: 0, mem_flags: 0x0, domid: self}, out: {extent_start: &[0x2a0], nr_extents: 1, extent_order: 0, mem_flags: 0x0, domid: self}, nr_exchanged: 0})",
     "d2 sched_op.shutdown(&{reason: crash})\nd2 xen_version.version()",
-    "d1 sched_op.block()\nd2 sched_op.block()\nd1:1 sched_op.block()\nd2:1 sched_op.block()",
+    "d1 sched_op.block()\nd2 sched_op.block()\nd1:1 sched_op.block()\nd2:1 sched_op.block()\nd0 sched_op.block()",
     "d1 coverage_op.enable(&{version: 1, flags: edges|comparisons})\nd1 xen_version.version()\nd1 coverage_op.release(0)",
     "d1 agent.wrmsr(fs_base, 0x1234)\nd1 agent.ud2()\nd1 console_io.write(3, &\"abc\")",
     // The planted bug: a crash.

@@ -46,6 +46,7 @@ fn an_event_wakes_a_blocked_domain() {
             ("d2 sched_op.block()", NEVER),
             ("d1:1 sched_op.block()", NEVER),
             ("d2:1 sched_op.block()", NEVER),
+            ("d0 sched_op.block()", NEVER),
         ],
     );
     vm.check_well();
@@ -81,6 +82,7 @@ fn shutdown_ends_its_own_domain_only() {
         &[
             ("d1 sched_op.shutdown(&{reason: poweroff})", NEVER),
             ("d2 sched_op.shutdown(&{reason: poweroff})", NEVER),
+            ("d0 sched_op.shutdown(&{reason: poweroff})", NEVER),
         ],
     );
     vm.check_well();

@@ -2,6 +2,9 @@
 //!
 //! The page is written by guest and hypervisor alike, so it is never looked at through a structure.
 
+/// Where the hypervisor puts the page before a guest does: a magic page outside of its RAM, at Xen's place for those of an Arm
+/// guest (`GUEST_MAGIC_BASE`, `public/arch-arm.h`).
+pub const SHARED_INFO_GPA: u64 = 0x3900_0000;
 /// First `vcpu_info`.
 pub const VCPU_INFO: usize = 0;
 /// Bytes of a `vcpu_info`.

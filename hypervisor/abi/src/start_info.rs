@@ -6,7 +6,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const MAGIC: u32 = 0x336e_c578;
 /// Version of the structure: with a memory map.
 pub const VERSION: u32 = 1;
-/// The guest is the initial domain (`public/xen.h`, `SIF_INITDOMAIN`).
+/// The domain may control others (`SIF_PRIVILEGED`, `public/xen.h`).
+pub const SIF_PRIVILEGED: u32 = 1 << 0;
+/// The domain is the first one (`SIF_INITDOMAIN`).
 pub const SIF_INITDOMAIN: u32 = 1 << 1;
 /// Usable memory (`XEN_HVM_MEMMAP_TYPE_RAM`, as E820).
 pub const MEMMAP_RAM: u32 = 1;

@@ -225,7 +225,6 @@ impl Hypervisor {
 
     /// Undoes all that grants have done with a domain, before it goes: what it has mapped, what others have mapped of it,
     /// and its table. What others have mapped as a resource stays until they unmap it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for domains that end at run time"))]
     pub(crate) fn release_grants(&mut self, id: DomId) {
         let users: Vec<DomId> = self.domains.iter().map(|domain| domain.id).collect();
         for user in users {

@@ -107,16 +107,24 @@ impl Hypervisor {
         let id = self.own_domain(call, request.domid)?;
         if space == memory::MAPSPACE_GMFN_FOREIGN {
             // Only a privileged domain maps what belongs to others.
-            let there = self.domain(request.foreign_domid).is_some();
-            return Err(if there { Errno::Perm } else { Errno::Srch });
-        }
-        if request.foreign_domid != 0 {
+            match self.domain(request.foreign_domid) {
+                Some(domain) if domain.control.dying => return Err(Errno::Srch),
+                None => return Err(Errno::Srch),
+                Some(_) if !self.is_privileged(call) => return Err(Errno::Perm),
+                Some(_) => {}
+            }
+        } else if request.foreign_domid != 0 {
             return Err(Errno::Opnotsupp);
         }
         for n in 0..u64::from(request.size) {
             let idx = self.read_word(call, request.idxs, n)?;
             let gfn = self.read_word(call, request.gpfns, n)?;
-            let error = match self.map_space(id, space, idx, Gfn(gfn)) {
+            let mapped = if space == memory::MAPSPACE_GMFN_FOREIGN {
+                self.map_foreign(id, request.foreign_domid, idx, Gfn(gfn))
+            } else {
+                self.map_space(id, space, idx, Gfn(gfn))
+            };
+            let error = match mapped {
                 Ok(()) => 0,
                 Err(error) => error.code() as i32,
             };

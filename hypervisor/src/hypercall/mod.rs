@@ -3,6 +3,8 @@
 pub(crate) mod argo_op;
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
+pub(crate) mod dm_op;
+pub(crate) mod domctl;
 pub(crate) mod event_channel_op;
 pub(crate) mod event_delivery;
 pub(crate) mod event_fifo;
@@ -11,12 +13,14 @@ pub(crate) mod grant_copy;
 pub(crate) mod grant_frames;
 pub(crate) mod grant_map;
 pub(crate) mod grant_table_op;
+pub(crate) mod hvm_op;
 pub(crate) mod memory_op;
 pub(crate) mod multicall;
 pub(crate) mod physmap;
 mod reservation;
 pub(crate) mod sched_op;
 pub(crate) mod set_timer_op;
+pub(crate) mod sysctl;
 pub(crate) mod vcpu_op;
 pub(crate) mod vm_assist;
 pub(crate) mod xen_version;
@@ -86,6 +90,10 @@ impl Hypervisor {
                 .locked(Lock::Grant(call.caller.domain), |hypervisor| hypervisor.grant_table_op(call, args))
                 .map(Disposition::Return),
             hypercall::SCHED_OP => self.sched_op(call, args),
+            hypercall::HVM_OP => self.hvm_op(call, args).map(Disposition::Return),
+            hypercall::SYSCTL => self.sysctl(call, args).map(Disposition::Return),
+            hypercall::DM_OP => self.dm_op(call, args).map(Disposition::Return),
+            hypercall::DOMCTL => self.domctl(call, args).map(Disposition::Return),
             hypercall::SET_TIMER_OP => self.set_timer_op(call, args).map(Disposition::Return),
             hypercall::VM_ASSIST => self.vm_assist(call, args).map(Disposition::Return),
             hypercall::VCPU_OP => self.vcpu_op(call, args),
@@ -98,13 +106,24 @@ impl Hypervisor {
         }
     }
 
-    /// The domain that `id` means, if the caller may act on it: unprivileged domains name only themselves.
+    /// The domain that `id` means, if the caller may act on it: unprivileged domains name only themselves, and nobody one
+    /// that is being destroyed.
     pub(crate) fn own_domain(&self, call: &Call, id: DomId) -> Result<DomId, Errno> {
         let target = if id == DOMID_SELF { call.caller.domain } else { id };
         match self.domain(target) {
-            None => Err(Errno::Srch),
-            Some(_) if target != call.caller.domain => Err(Errno::Perm),
-            Some(_) => Ok(target),
+            Some(domain) if !domain.control.dying => {
+                if target == call.caller.domain || self.is_privileged(call) {
+                    Ok(target)
+                } else {
+                    Err(Errno::Perm)
+                }
+            }
+            _ => Err(Errno::Srch),
         }
+    }
+
+    /// The caller is the control domain.
+    pub(crate) fn is_privileged(&self, call: &Call) -> bool {
+        self.domain(call.caller.domain).is_some_and(|domain| domain.control.privileged)
     }
 }

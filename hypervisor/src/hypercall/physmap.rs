@@ -4,20 +4,11 @@ use crate::{
     address::{Gfn, Mfn},
     hypervisor::Hypervisor,
     mem::{
-        Memory,
         frames::Owner,
         p2m::{Kind, Mapping},
     },
 };
 use xen_abi::{DomId, errno::Errno, memory};
-
-/// What was mapped at a frame no longer is: it gives its reference back, and its place if that was it.
-fn displace(memory: &mut Memory, old: Mapping, gfn: Gfn) {
-    if !matches!(old.kind, Kind::Grant | Kind::Resource) && memory.frames.gfn(old.mfn) == Some(gfn) {
-        memory.set_gfn(old.mfn, None);
-    }
-    memory.put(old.mfn);
-}
 
 impl Hypervisor {
     /// What is mapped at a frame.
@@ -46,7 +37,7 @@ impl Hypervisor {
         let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
         let old = p2m.set(memory, gfn, mapping)?;
         if let Some(old) = old {
-            displace(memory, old, gfn);
+            self.displace(old, gfn);
         }
         Ok(())
     }
@@ -56,8 +47,19 @@ impl Hypervisor {
         self.assert_not_static(id, gfn)?;
         let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
         let old = p2m.clear(memory, gfn).ok_or(Errno::Noent)?;
-        displace(memory, old, gfn);
+        self.displace(old, gfn);
         Ok(old)
+    }
+
+    /// What was mapped at a frame no longer is: it gives its reference back, and its place if that was it.
+    pub(crate) fn displace(&mut self, old: Mapping, gfn: Gfn) {
+        match old.kind {
+            Kind::Grant | Kind::Resource => {}
+            Kind::Foreign => self.memory.frames.count_foreign(old.mfn, false),
+            _ if self.memory.frames.gfn(old.mfn) == Some(gfn) => self.memory.set_gfn(old.mfn, None),
+            _ => {}
+        }
+        self.put_page(old.mfn);
     }
 
     /// Something was mapped at a frame once, and nothing is now.
@@ -78,7 +80,21 @@ impl Hypervisor {
     /// Takes a frame of memory away from a domain that has it mapped nowhere. It counts as the domain's as long as
     /// somebody else has a reference to it.
     pub(crate) fn give_back(&mut self, id: DomId, mfn: Mfn) {
+        self.memory.release(mfn);
+        self.uncount(id, mfn);
+    }
+
+    /// Gives a reference to a frame of whichever domain back.
+    pub(crate) fn put_page(&mut self, mfn: Mfn) {
+        let owner = self.memory.frames.owner(mfn);
         self.memory.put(mfn);
+        if let Owner::Domain(id) = owner {
+            self.uncount(id, mfn);
+        }
+    }
+
+    /// Counts a frame as the domain's no longer if it has become free.
+    fn uncount(&mut self, id: DomId, mfn: Mfn) {
         if self.memory.frames.owner(mfn) == Owner::Free
             && let Some(domain) = self.domain_mut(id)
         {
@@ -86,12 +102,21 @@ impl Hypervisor {
         }
     }
 
-    /// Gives a reference to somebody's frame back.
-    pub(crate) fn put_page(&mut self, mfn: Mfn) {
-        match self.memory.frames.owner(mfn) {
-            Owner::Domain(id) => self.give_back(id, mfn),
-            _ => self.memory.put(mfn),
+    /// Lets a frame of the memory of `from` appear at `gfn`.
+    pub(crate) fn map_foreign(&mut self, id: DomId, from: DomId, idx: u64, gfn: Gfn) -> Result<(), Errno> {
+        let theirs = match self.lookup(from, Gfn(idx)) {
+            Some(mapping) if mapping.kind == Kind::Ram && from != id => mapping,
+            _ => return Err(Errno::Inval),
+        };
+        let previous = self.lookup(id, gfn);
+        self.add_borrowed(id, gfn, Mapping { kind: Kind::Foreign, ..theirs })?;
+        self.memory.frames.count_foreign(theirs.mfn, true);
+        if let Some(previous) = previous
+            && previous.kind == Kind::Ram
+        {
+            self.give_back(id, previous.mfn);
         }
+        Ok(())
     }
 
     /// Lets page `idx` of a space appear at `gfn`.
@@ -124,7 +149,10 @@ impl Hypervisor {
             self.give_back(id, previous.mfn);
         }
         let place = old.map_or(gfn.0, |old| old.0);
-        let place = self.plants.old_place(place, gfn.0);
+        let place = match mapping.kind {
+            Kind::Ram => self.plants.old_place(place, gfn.0),
+            _ => place,
+        };
         if place != gfn.0 {
             let (memory, p2m) = self.memory_and_p2m(id).ok_or(Errno::Srch)?;
             if let Some(left) = p2m.clear(memory, Gfn(place)) {

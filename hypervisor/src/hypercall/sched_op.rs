@@ -37,11 +37,15 @@ impl Hypervisor {
             sched::REMOTE_SHUTDOWN => {
                 let request: sched::RemoteShutdown = self.read_struct(&call, arg)?;
                 let target = request.domain_id;
-                // Nobody is privileged, and not even a privileged caller may name itself.
                 if target == DOMID_SELF || self.domain(target).is_none() {
                     return Err(Errno::Srch);
                 }
-                Err(Errno::Perm)
+                // Not even a privileged caller may name itself.
+                if target == call.caller.domain || !self.is_privileged(&call) {
+                    return Err(Errno::Perm);
+                }
+                self.shut_down(target, request.reason & u32::from(u8::MAX));
+                Ok(done)
             }
             sched::SHUTDOWN_CODE => {
                 let request: sched::Shutdown = self.read_struct(&call, arg)?;

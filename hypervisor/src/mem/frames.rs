@@ -45,6 +45,8 @@ pub(crate) enum Owner {
     Domain(DomId),
     /// A static shared region.
     Region,
+    /// A domain that gave it up, or is gone, while others still have it mapped. The last of them frees it.
+    Orphan,
     /// The grant table of a domain.
     GrantTable(DomId),
 }
@@ -54,13 +56,17 @@ struct Frame {
     owner: Owner,
     references: u32,
     gfn: Option<Gfn>,
+    /// Its owner has given its reference back; others have not.
+    released: bool,
+    /// How often others have it mapped as memory of its owner.
+    foreign: u32,
     /// It was filled with [`POISON`] when it was freed, and nobody may have written to it since.
     poisoned: bool,
 }
 
 impl Frame {
     const fn new(owner: Owner, references: u32) -> Self {
-        Self { owner, references, gfn: None, poisoned: false }
+        Self { owner, references, gfn: None, released: false, foreign: 0, poisoned: false }
     }
 }
 
@@ -118,6 +124,30 @@ impl Frames {
     /// References to the frame: one of its owner and one per mapping.
     pub(crate) fn references(&self, mfn: Mfn) -> u32 {
         self.index(mfn).map_or(0, |i| self.table[i].references)
+    }
+
+    /// How often others have the frame mapped as memory of its owner.
+    pub(crate) fn foreign(&self, mfn: Mfn) -> u32 {
+        self.index(mfn).map_or(0, |i| self.table[i].foreign)
+    }
+
+    /// Another such mapping, or one less.
+    pub(crate) fn count_foreign(&mut self, mfn: Mfn, more: bool) {
+        if let Some(index) = self.index(mfn) {
+            let count = &mut self.table[index].foreign;
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// Up to `count` frames of a domain's memory, wherever they are mapped.
+    pub(crate) fn owned_by(&self, domain: DomId, count: usize) -> Vec<Mfn> {
+        let owned = self.table.iter().enumerate().filter(|(_, frame)| frame.owner == Owner::Domain(domain));
+        owned.take(count).map(|(index, _)| Mfn(self.base + index as u64)).collect()
+    }
+
+    /// Number of frames that are, or can be, in use.
+    pub(crate) fn total(&self) -> u64 {
+        self.table.iter().filter(|frame| frame.owner != Owner::Reserved).count() as u64
     }
 
     /// Number of free frames.
@@ -265,6 +295,27 @@ impl Memory {
             self.frames.lowest = self.frames.lowest.min(index / WORD);
             self.machine.fill_page(mfn, POISON);
             self.work(1);
+        }
+    }
+
+    /// Gives the owner's reference back. Where others have the frame mapped, it stays until they let it go.
+    pub(crate) fn release(&mut self, mfn: Mfn) {
+        self.set_gfn(mfn, None);
+        if let Some(index) = self.frames.index(mfn) {
+            self.frames.table[index].released = true;
+        }
+        self.put(mfn);
+    }
+
+    /// The owner of a frame is gone: gives its reference back, if it had not done so, and leaves the frame to whoever else has it
+    /// mapped.
+    pub(crate) fn orphan(&mut self, mfn: Mfn) {
+        self.set_gfn(mfn, None);
+        let Some(index) = self.frames.index(mfn) else { return };
+        let frame = &mut self.frames.table[index];
+        frame.owner = Owner::Orphan;
+        if !core::mem::replace(&mut frame.released, true) {
+            self.put(mfn);
         }
     }
 

@@ -5,13 +5,21 @@
 //! the hypervisor's own tables, for supervisors only. Leaves are 4 KiB pages. What kind of page it is stands in the bits that hardware leaves to software.
 
 use super::{Memory, frames::Owner};
-use crate::address::{Gfn, Maddr, Mfn};
-use alloc::collections::BTreeMap;
+use crate::{
+    address::{Gfn, Maddr, Mfn},
+    config::Cache,
+};
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::mem;
 use xen_abi::{DomId, errno::Errno};
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// PWT and PCD: which entry of the page attribute table holds, of the first four, as they are after reset (AMD manual volume
+/// 2, section 7.8.2).
+const WRITE_THROUGH: u64 = 1 << 3;
+const CACHE_DISABLE: u64 = 1 << 4;
 /// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
 /// alike. Bit 52 is left to software.
 const HIDDEN: u64 = 1 << 52;
@@ -47,6 +55,8 @@ pub(crate) enum Kind {
     Resource = 6,
     /// A page of ones that stands for a device which is not there. What a guest writes to it stays.
     Hole = 7,
+    /// Memory of another domain.
+    Foreign = 8,
 }
 
 /// A mapped guest frame.
@@ -83,7 +93,8 @@ impl Mapping {
             4 => Kind::Grant,
             5 => Kind::GrantTable,
             6 => Kind::Resource,
-            _ => Kind::Hole,
+            7 => Kind::Hole,
+            _ => Kind::Foreign,
         };
         Some(Self { mfn: Maddr(entry & ADDRESS).frame(), kind, writable: entry & WRITABLE != 0 })
     }
@@ -211,6 +222,59 @@ impl P2m {
         memory.changes += 1;
         memory.touched.push((self.domain, gfn));
         Some(old)
+    }
+
+    /// Says how accesses to a mapped frame are cached. It holds until something else is mapped there.
+    pub(crate) fn set_cache(&mut self, memory: &mut Memory, gfn: Gfn, cache: Cache) {
+        let bits = match cache {
+            Cache::WriteBack => 0,
+            Cache::WriteThrough => WRITE_THROUGH,
+            Cache::Uncached => CACHE_DISABLE,
+            Cache::StrongUncached => CACHE_DISABLE | WRITE_THROUGH,
+        };
+        if let Some(leaf) = self.leaves.get(&(gfn.0 >> 9)) {
+            let at = Self::entry(*leaf, gfn);
+            let entry = memory.machine.read_u64(at) & !(CACHE_DISABLE | WRITE_THROUGH);
+            memory.machine.write_u64(at, entry | bits);
+        }
+    }
+
+    /// The bits of an entry that say how accesses are cached.
+    #[cfg(test)]
+    pub(crate) fn cache_bits(&self, memory: &Memory, gfn: Gfn) -> u64 {
+        let leaf = self.leaves[&(gfn.0 >> 9)];
+        memory.machine.read_u64(Self::entry(leaf, gfn)) & (CACHE_DISABLE | WRITE_THROUGH)
+    }
+
+    /// Lets a mapped frame be writable or not.
+    pub(crate) fn protect(&mut self, memory: &mut Memory, gfn: Gfn, writable: bool) {
+        let Some(mapping) = self.lookup(memory, gfn) else { return };
+        if let Ok(Some(old)) = self.set(memory, gfn, Mapping { writable, ..mapping }) {
+            memory.put(old.mfn);
+        }
+    }
+
+    /// What is mapped by the lowest table of the last level; none if there is no table.
+    pub(crate) fn first_table(&self, memory: &Memory) -> Option<Vec<(Gfn, Mapping)>> {
+        let (&key, &leaf) = self.leaves.first_key_value()?;
+        let entry = |gfn| Mapping::decode(memory.machine.read_u64(Self::entry(leaf, gfn)));
+        Some((0..512).map(|n| Gfn(key << 9 | n)).filter_map(|gfn| Some((gfn, entry(gfn)?))).collect())
+    }
+
+    /// Frees the lowest table of the last level, in which nothing is mapped any more. The map is not used by hardware.
+    pub(crate) fn free_first_table(&mut self, memory: &mut Memory) {
+        if let Some((_, table)) = self.leaves.pop_first() {
+            memory.put(table);
+        }
+    }
+
+    /// Frees all tables of a map in which nothing is mapped any more.
+    pub(crate) fn free_tables(&mut self, memory: &mut Memory) {
+        for table in mem::take(&mut self.leaves).into_values().chain(mem::take(&mut self.inner).into_values())
+        {
+            memory.put(table);
+        }
+        memory.put(self.root);
     }
 
     /// Something was mapped at a frame once, and nothing is now.

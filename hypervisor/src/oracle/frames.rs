@@ -48,7 +48,8 @@ impl Hypervisor {
             }
             (Kind::Ram, Owner::Domain(_))
             | (Kind::SharedInfo | Kind::Hole, Owner::Hypervisor)
-            | (Kind::Region, Owner::Region)
+            | (Kind::Region, Owner::Region | Owner::Orphan)
+            | (Kind::Foreign, Owner::Domain(_) | Owner::Orphan)
             | (Kind::Resource, Owner::GrantTable(_))
             | (Kind::Instrumentation, Owner::Reserved) => {}
             (Kind::GrantTable, Owner::GrantTable(id)) if id == domain => {
@@ -91,11 +92,11 @@ impl Hypervisor {
         let Some(mapping) = self.lookup(domain, gfn) else { return Ok(()) };
         let Owner::Domain(owner) = self.memory.frames.owner(mapping.mfn) else { return Ok(()) };
         let references = self.memory.frames.references(mapping.mfn);
-        let uses = self.uses(owner, mapping.mfn);
+        let uses = self.uses(owner, mapping.mfn) + self.memory.frames.foreign(mapping.mfn);
         let right = match mapping.kind {
             Kind::Ram => references == 2 + uses,
             // The owner may have it mapped, have it without a place, or have given it back.
-            Kind::Grant => (uses..=uses + 2).contains(&references),
+            Kind::Grant | Kind::Foreign => (uses..=uses + 2).contains(&references),
             _ => true,
         };
         if right {
@@ -142,9 +143,11 @@ impl Hypervisor {
                     *owned.entry(id).or_default() += 1;
                     let uses = self.uses(id, mfn);
                     // Who has given a frame back that others use has no reference to it.
-                    let least = uses + places + u32::from(places != 0);
+                    let own = places.saturating_sub(self.memory.frames.foreign(mfn));
+                    let least = uses + places + u32::from(own != 0);
                     grants <= uses && (least..=uses + places + 1).contains(&references)
                 }
+                Owner::Orphan => references == places,
                 Owner::Hypervisor | Owner::Region | Owner::GrantTable(_) => references == 1 + places,
             };
             if !right {

@@ -1,6 +1,8 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
 mod argo;
+mod device_model;
+mod domctl;
 mod event_fifo;
 mod events;
 mod grants;
@@ -13,6 +15,7 @@ mod planted_events;
 mod planted_grants;
 mod planted_memory;
 mod planted_vcpus;
+mod regions;
 mod schedule;
 mod vcpus;
 
@@ -124,6 +127,7 @@ struct World {
     console: Rc<RefCell<Vec<u8>>>,
 }
 
+const D0: VcpuId = VcpuId { domain: 0, vcpu: 0 };
 const D1: VcpuId = VcpuId { domain: 1, vcpu: 0 };
 const D2: VcpuId = VcpuId { domain: 2, vcpu: 0 };
 const FLAT: GuestContext = GuestContext { cr3: 0, cpl: 0, paging: PagingMode::Flat };
@@ -168,15 +172,27 @@ impl World {
     }
 
     fn with(line: &str) -> Self {
+        Self::configured(line, CONFIG, &[D2, D1])
+    }
+
+    /// As [`Self::with`], and a control domain besides.
+    fn with_control(line: &str) -> Self {
+        let config = CONFIG.replace("domains = d1 d2", "domains = d0 d1 d2");
+        let config = std::format!("[domain d0]\nprivileged = yes\nmemory = 1M\nmaximum = 1088K\n{config}");
+        Self::configured(line, &config, &[D2, D1, D0])
+    }
+
+    /// A world in which these vCPUs get ready, in this order.
+    fn configured(line: &str, config: &str, order: &[VcpuId]) -> Self {
         let mut world = Self::empty(line);
         let file = elf(0x1000, true);
-        let bundle = archive(&[("domains.conf", CONFIG.as_bytes()), ("agent.elf", &file)]);
+        let bundle = archive(&[("domains.conf", config.as_bytes()), ("agent.elf", &file)]);
         world.hypervisor.build(&bundle).unwrap();
-        for id in [D2, D1] {
-            assert_eq!(world.hypervisor.vcpu_to_run(), Some(id));
-            let answer = world.raw(id, harness::HARNESS_OP, &[harness::HARNESS_READY]);
-            let expected = if id == D2 { Disposition::Reschedule } else { Disposition::Ready };
-            assert_eq!(answer, expected);
+        for (n, id) in order.iter().enumerate() {
+            assert_eq!(world.hypervisor.vcpu_to_run(), Some(*id));
+            let answer = world.raw(*id, harness::HARNESS_OP, &[harness::HARNESS_READY]);
+            let last = n + 1 == order.len();
+            assert_eq!(answer, if last { Disposition::Ready } else { Disposition::Reschedule });
         }
         assert_eq!(world.hypervisor.vcpu_to_run(), Some(D1));
         assert_eq!(world.hypervisor.resume_value(D1), Some(0));

@@ -58,7 +58,7 @@ fn takes(ty: &Type) -> Option<Resource> {
 pub(super) fn domain<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool {
     let Some(at) = any_call(program, rng) else { return false };
     let call = &mut program.calls[at];
-    call.domain = call.domain % LAST_DOMAIN + 1;
+    call.domain = (call.domain + 1) % (LAST_DOMAIN + 1);
     true
 }
 

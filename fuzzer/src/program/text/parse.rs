@@ -319,7 +319,7 @@ impl Parser<'_> {
         let most = mask(width);
         let names: &[Named] = match kind {
             Kind::Enum(names) | Kind::Flags(names) | Kind::UsualFlags(names, _) => names,
-            Kind::Domain | Kind::Peer => DOMAINS,
+            Kind::Domain | Kind::Peer | Kind::Target => DOMAINS,
             _ => &[],
         };
         let mut total = 0;

@@ -67,7 +67,7 @@ pub fn int(value: u64, kind: &Kind) -> String {
     };
     match kind {
         Kind::Enum(names) => named(names),
-        Kind::Domain | Kind::Peer => named(DOMAINS),
+        Kind::Domain | Kind::Peer | Kind::Target => named(DOMAINS),
         Kind::Hex
         | Kind::Frame
         | Kind::Hole

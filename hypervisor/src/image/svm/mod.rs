@@ -50,6 +50,7 @@ impl Runner {
     /// Runs whoever can run, until nobody can.
     pub(crate) fn run(mut self) -> ! {
         while let Some(id) = self.hypervisor.vcpu_to_run() {
+            self.forget();
             self.load(id);
             if let Some(value) = self.hypervisor.resume_value(id) {
                 self.vcpu(id).set_result(value);
@@ -64,6 +65,14 @@ impl Runner {
 
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
         self.vcpus.get_mut(&id).expect("the vCPU was loaded before it ran")
+    }
+
+    /// Drops the vCPUs of domains that were destroyed: their numbers may be used again.
+    fn forget(&mut self) {
+        while let Some(domain) = self.hypervisor.gone() {
+            self.vcpus.retain(|id, _| id.domain != domain);
+            self.running = self.running.filter(|id| id.domain != domain);
+        }
     }
 
     /// Gives the processor to a vCPU, which is made if it has never run.
