@@ -33,5 +33,7 @@ pub(super) fn add(table: &mut Table) {
         ring, flags, pad, space_required, max_message_size,
     });
     structure!(table, argo::RingData, "struct xen_argo_ring_data", { nent, pad });
-    structure!(table, argo::MessageHeader, "struct xen_argo_ring_message_header", { len, source, message_type });
+    structure!(table, argo::MessageHeader, "struct xen_argo_ring_message_header", {
+        len, source, message_type,
+    });
 }

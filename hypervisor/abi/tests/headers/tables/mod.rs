@@ -2,9 +2,13 @@
 
 mod argo;
 mod base;
+mod control;
 mod event;
+mod grant;
+mod guests;
 mod memory;
 mod sched;
+mod vcpu;
 
 use crate::table::Table;
 
@@ -16,5 +20,9 @@ pub(crate) fn all() -> Table {
     event::add(&mut table);
     memory::add(&mut table);
     sched::add(&mut table);
+    control::add(&mut table);
+    grant::add(&mut table);
+    guests::add(&mut table);
+    vcpu::add(&mut table);
     table
 }
