@@ -286,6 +286,7 @@ impl Hypervisor {
             vcpus: vcpus.collect(),
             events: EventChannels::new(),
             grants: Grants::new(),
+            argo: crate::argo::Argo::new(),
             shared_info,
             may_cover: wanted.coverage,
             coverage: DomainCoverage::new(),

@@ -35,6 +35,8 @@ pub(crate) struct Domain {
     pub events: EventChannels,
     /// Its grant table, and what it has mapped of others.
     pub grants: Grants,
+    /// Its Argo rings.
+    pub argo: crate::argo::Argo,
     /// Its shared-info page.
     pub shared_info: Mfn,
     /// It may use the coverage hypercall.

@@ -11,6 +11,7 @@ extern crate std;
 pub mod address;
 mod arch;
 mod areas;
+mod argo;
 mod build;
 pub mod bundle;
 pub mod config;

@@ -28,6 +28,7 @@ impl Hypervisor {
     /// Gives back what a dying domain has. The order matters: what others may use of it goes before its memory.
     fn relinquish(&mut self, id: DomId) -> Result<(), Errno> {
         self.relinquish_ports(id)?;
+        self.end_argo(id);
         self.forget_areas(id);
         self.release_grants(id);
         self.relinquish_map(id)?;

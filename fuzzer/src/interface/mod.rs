@@ -5,6 +5,7 @@
 //! [`FAMILIES`].
 
 mod agent;
+mod argo_op;
 mod console_io;
 mod coverage_op;
 mod dm_op;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("vm_assist", 1, vm_assist::OPERATIONS),
     ("memory_op", 10, memory_op::OPERATIONS),
     ("event_channel_op", 10, event_channel_op::OPERATIONS),
+    ("argo_op", 4, argo_op::OPERATIONS),
     ("grant_table_op", 10, grant_table_op::OPERATIONS),
     ("multicall", 3, multicall::OPERATIONS),
     ("domctl", 4, domctl::OPERATIONS),
@@ -318,6 +320,9 @@ mod tests {
         agree!("event_channel_op.init_control", InitControl, control_gfn, offset, vcpu, link_bits, reserved);
         agree!("event_channel_op.expand_array", ExpandArray, array_gfn);
         agree!("event_channel_op.set_priority", SetPriority, port, priority);
+        agree!("argo_op.register_ring", xen_abi::argo::RegisterRing, aport, partner_id, pad, len);
+        agree!("argo_op.unregister_ring", xen_abi::argo::UnregisterRing, aport, partner_id, pad);
+        agree!("argo_op.sendv", xen_abi::argo::Iov, iov_hnd, iov_len, pad);
         agree!("sched_op.shutdown", Shutdown, reason);
         agree!("sched_op.poll", Poll, ports, nr_ports, timeout);
         agree!("sched_op.remote_shutdown", RemoteShutdown, domain_id, reason);

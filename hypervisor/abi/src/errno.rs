@@ -54,6 +54,8 @@ pub enum Errno {
     Msgsize = 90,
     /// `EOPNOTSUPP`: the function is not supported here.
     Opnotsupp = 95,
+    /// `ECONNREFUSED`: nobody accepts it.
+    Connrefused = 111,
     /// `ENOBUFS`: there is no buffer space.
     Nobufs = 105,
 }

@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod argo;
 pub mod console;
 pub mod cpuid;
 pub mod dm;

@@ -159,6 +159,7 @@ impl Hypervisor {
             platform: Platform::new(),
             events: EventChannels::new(),
             grants: Grants::new(),
+            argo: crate::argo::Argo::new(),
             shared_info,
             may_cover: false,
             coverage: DomainCoverage::new(),

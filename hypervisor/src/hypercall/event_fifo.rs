@@ -36,7 +36,7 @@ impl Hypervisor {
     }
 
     /// Takes a reference to a frame that is to be shared with the hypervisor: memory of the domain itself, writable.
-    fn pin(&mut self, id: DomId, gfn: u64) -> Result<Mfn, Errno> {
+    pub(super) fn pin(&mut self, id: DomId, gfn: u64) -> Result<Mfn, Errno> {
         let mapping = self.lookup(id, Gfn(gfn)).ok_or(Errno::Inval)?;
         let own = self.memory.frames.owner(mapping.mfn) == Owner::Domain(id);
         if mapping.kind != Kind::Ram || !mapping.writable || !own {

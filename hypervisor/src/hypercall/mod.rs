@@ -1,5 +1,6 @@
 //! Hypercalls: one file per family, and the way to them.
 
+pub(crate) mod argo_op;
 pub(crate) mod console_io;
 pub(crate) mod coverage_op;
 pub(crate) mod dm_op;
@@ -84,6 +85,7 @@ impl Hypervisor {
             hypercall::MULTICALL => self.multicall(call, args),
             hypercall::XEN_VERSION => self.xen_version(call, args).map(Disposition::Return),
             hypercall::CONSOLE_IO => self.console_io(call, args).map(Disposition::Return),
+            hypercall::ARGO_OP => self.argo_op(call, args).map(Disposition::Return),
             hypercall::GRANT_TABLE_OP => self
                 .locked(Lock::Grant(call.caller.domain), |hypervisor| hypervisor.grant_table_op(call, args))
                 .map(Disposition::Return),

@@ -3,7 +3,7 @@
 use crate::hypervisor::{Disposition, Hypervisor};
 use core::ops::RangeInclusive;
 use coverage_hypercall::crash::CrashKind;
-use xen_abi::{errno::Errno, event, hypercall, memory, sched, vcpu, version};
+use xen_abi::{argo, errno::Errno, event, hypercall, memory, sched, vcpu, version};
 
 /// Largest error number that a call may return: the last one of `public/errno.h`.
 const MAX_ERRNO: i64 = 125;
@@ -45,7 +45,9 @@ fn of(number: u64, args: &[u64; 6]) -> Contract {
         hypercall::GRANT_TABLE_OP => progress(DONE),
         hypercall::VCPU_OP if cmd == vcpu::IS_UP => contract(0..=1),
         hypercall::VCPU_OP | hypercall::VM_ASSIST | hypercall::SET_TIMER_OP => contract(DONE),
-        hypercall::EVENT_CHANNEL_OP if cmd <= event::RESET => contract(DONE),
+        hypercall::ARGO_OP if cmd == argo::SENDV => contract(0..=argo::MAX_RING_SIZE as i64),
+        hypercall::ARGO_OP => progress(DONE),
+        hypercall::EVENT_CHANNEL_OP if cmd <= event::SET_PRIORITY => contract(DONE),
         hypercall::XEN_VERSION => match cmd {
             version::VERSION => contract(1..=i32::MAX as i64),
             version::PAGESIZE => contract(4096..=4096),

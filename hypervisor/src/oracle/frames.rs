@@ -82,7 +82,8 @@ impl Hypervisor {
     /// References to a domain's frame beside those of owner and mapping: grants, and what it shares with
     /// the hypervisor.
     fn uses(&self, owner: DomId, mfn: Mfn) -> u32 {
-        let shared = self.domains.get(owner).map_or(0, |domain| domain.events.uses(mfn));
+        let shared =
+            self.domains.get(owner).map_or(0, |domain| domain.events.uses(mfn) + domain.argo.uses(mfn));
         self.granted(owner, mfn).uses + shared + self.area_references(owner, mfn)
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
+mod argo;
 mod device_model;
 mod domctl;
 mod event_fifo;

@@ -15,6 +15,7 @@ pub(super) fn add(table: &mut Table) {
     }
     table.own("PAGE_SIZE", "of the processor");
     errors(table);
+    start(table);
     hypercalls(table);
     boot(table);
     shared_info(table);
@@ -51,6 +52,7 @@ fn errors(table: &mut Table) {
         Msgsize: "XEN_EMSGSIZE",
         Opnotsupp: "XEN_EOPNOTSUPP",
         Nobufs: "XEN_ENOBUFS",
+        Connrefused: "XEN_ECONNREFUSED",
     });
 }
 
@@ -108,8 +110,12 @@ fn boot(table: &mut Table) {
         magic, version, flags, nr_modules, modlist_paddr, cmdline_paddr, rsdp_paddr, memmap_paddr, memmap_entries,
         reserved,
     });
-    structure!(table, start_info::Module, "struct hvm_modlist_entry", { paddr, size, cmdline_paddr, reserved });
-    structure!(table, start_info::MemmapEntry, "struct hvm_memmap_table_entry", { addr, size, kind: "type", reserved });
+    structure!(table, start_info::Module, "struct hvm_modlist_entry", {
+        paddr, size, cmdline_paddr, reserved,
+    });
+    structure!(table, start_info::MemmapEntry, "struct hvm_memmap_table_entry", {
+        addr, size, kind: "type", reserved,
+    });
 }
 
 fn shared_info(table: &mut Table) {
@@ -162,4 +168,22 @@ fn versions(table: &mut Table) {
     });
     structure!(table, version::FeatureInfo, "struct xen_feature_info", { submap_idx, submap });
     structure!(table, version::BuildId, "struct xen_build_id", { len });
+}
+
+/// What guests of several kinds need at the start.
+fn start(table: &mut Table) {
+    numbers!(table, hypercall, {
+        IRET: "__HYPERVISOR_iret",
+        SET_SEGMENT_BASE: "__HYPERVISOR_set_segment_base",
+        SET_TRAP_TABLE: "__HYPERVISOR_set_trap_table",
+    });
+    table.own("shared_info::SHARED_INFO_GPA", "a choice of this hypervisor");
+    numbers!(table, start_info, {
+        SIF_INITDOMAIN: "SIF_INITDOMAIN",
+        SIF_PRIVILEGED: "SIF_PRIVILEGED",
+    });
+    numbers!(table, elfnote, {
+        ENTRY: "XEN_ELFNOTE_ENTRY",
+    });
+    table.own("PAGE_SHIFT", "of the processor");
 }

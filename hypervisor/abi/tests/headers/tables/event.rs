@@ -48,7 +48,9 @@ pub(super) fn add(table: &mut Table) {
         FIFO_BLOCK_LEN: "sizeof(struct evtchn_fifo_control_block)",
     });
     structure!(table, event::AllocUnbound, "struct evtchn_alloc_unbound", { dom, remote_dom, port });
-    structure!(table, event::BindInterdomain, "struct evtchn_bind_interdomain", { remote_dom, remote_port, local_port });
+    structure!(table, event::BindInterdomain, "struct evtchn_bind_interdomain", {
+        remote_dom, remote_port, local_port,
+    });
     structure!(table, event::BindVirq, "struct evtchn_bind_virq", { virq, vcpu, port });
     structure!(table, event::BindPirq, "struct evtchn_bind_pirq", { pirq, flags, port });
     structure!(table, event::BindIpi, "struct evtchn_bind_ipi", { vcpu, port });

@@ -64,7 +64,9 @@ pub(super) fn add(table: &mut Table) {
     structure!(table, memory::Reservation, "struct xen_memory_reservation", {
         extent_start, nr_extents, extent_order, mem_flags, domid,
     });
-    structure!(table, memory::Exchange, "struct xen_memory_exchange", { input: "in", output: "out", nr_exchanged });
+    structure!(table, memory::Exchange, "struct xen_memory_exchange", {
+        input: "in", output: "out", nr_exchanged,
+    });
     structure!(table, memory::Domain, "struct xen_memory_domain", { domid });
     structure!(table, memory::MachphysMfnList, "struct xen_machphys_mfn_list", {
         max_extents, extent_start, nr_extents,
@@ -77,6 +79,11 @@ pub(super) fn add(table: &mut Table) {
     structure!(table, memory::RemoveFromPhysmap, "struct xen_remove_from_physmap", { domid, gpfn });
     structure!(table, memory::MemoryMap, "struct xen_memory_map", { nr_entries, buffer });
     structure!(table, memory::AcquireResource, "struct xen_mem_acquire_resource", {
-        domid, kind: "type", id, nr_frames, frame, frame_list,
+        domid, frame, frame_list, id, kind: "type", nr_frames,
     });
+    structure!(table, memory::ForeignMemoryMap, "struct xen_foreign_memory_map", { domid, map });
+    structure!(table, memory::PodTarget, "struct xen_pod_target", {
+        domid, pod_cache_pages, pod_entries, target_pages, tot_pages,
+    });
+    table.own("memory::NO_NODE", "what XENMEMF_get_node makes of no node");
 }

@@ -1,10 +1,14 @@
 //! What each item of the crate is called in C, by module of the crate.
 
+mod argo;
 mod base;
+mod control;
 mod event;
 mod grant;
+mod guests;
 mod memory;
 mod sched;
+mod vcpu;
 
 use crate::table::Table;
 
@@ -12,9 +16,13 @@ use crate::table::Table;
 pub(crate) fn all() -> Table {
     let mut table = Table::default();
     base::add(&mut table);
+    argo::add(&mut table);
     event::add(&mut table);
-    grant::add(&mut table);
     memory::add(&mut table);
     sched::add(&mut table);
+    control::add(&mut table);
+    grant::add(&mut table);
+    guests::add(&mut table);
+    vcpu::add(&mut table);
     table
 }
