@@ -257,8 +257,11 @@ mod tests {
     use crate::program::text;
     use proptest::prelude::*;
 
+    /// A call: who issues it, what lies in the arena, its number and its arguments.
+    type Effect = (u16, BTreeMap<u32, u8>, u32, [u64; 6]);
+
     /// What a lowered program puts where and calls, without what only the agent's reports need.
-    fn effect(lowered: &[u8]) -> Vec<(u16, BTreeMap<u32, u8>, u32, [u64; 6])> {
+    fn effect(lowered: &[u8]) -> Vec<Effect> {
         let mut calls = Vec::new();
         let mut arena = BTreeMap::new();
         for_each_insn(lowered, &mut |domain, insn| match insn {

@@ -186,7 +186,7 @@ fn hostile_pointers_stay_in_the_ring() {
     let mut noise = 1u32;
     for _ in 0..500 {
         noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        world.poke(D2, RING * 4096, &[noise, noise.rotate_left(9)].as_bytes().to_vec());
+        world.poke(D2, RING * 4096, [noise, noise.rotate_left(9)].as_bytes());
         let sent = send(&mut world, noise >> 20);
         assert!(sent >= 0 || sent == code(Errno::Again) || sent == code(Errno::Msgsize), "{sent}");
         if noise & 7 == 0 {

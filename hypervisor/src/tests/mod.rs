@@ -34,7 +34,7 @@ use coverage_hypercall::{
     crash::CrashKind,
     harness,
 };
-use std::panic;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use xen_abi::{elfnote, errno::Errno};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -274,7 +274,7 @@ fn code(error: Errno) -> i64 {
 
 /// Message of the panic that `action` ends in.
 fn panic_of(action: impl FnOnce()) -> String {
-    let error = panic::catch_unwind(panic::AssertUnwindSafe(action)).expect_err("nothing was violated");
+    let error = catch_unwind(AssertUnwindSafe(action)).expect_err("nothing was violated");
     match error.downcast::<String>() {
         Ok(message) => *message,
         Err(error) => String::from(*error.downcast::<&str>().unwrap()),
