@@ -18,6 +18,8 @@ pub const HARNESS_DONE: u64 = 1;
 /// Goes on in the domain `arg1` (bits 0..16), vCPU bits 16..24. Returns 0 once somebody switches back, −EAGAIN if that
 /// vCPU cannot run, −ENOENT if there is none, −EINVAL for the caller itself.
 pub const HARNESS_SWITCH: u64 = 2;
+/// Says which domain calls: its number. For guests to which CPUID does not tell it.
+pub const HARNESS_IDENTIFY: u64 = 3;
 
 /// What a marker says. The numbers are the low byte of the NOP's displacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

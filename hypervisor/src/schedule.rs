@@ -14,6 +14,9 @@ use crate::{
 use coverage_hypercall::harness;
 use xen_abi::{errno::Errno, sched, shared_info, vcpu as abi};
 
+/// System time at which programs begin, in nanoseconds.
+const START_TIME: u64 = 100_000;
+
 impl Hypervisor {
     /// The vCPU to run now: the current one as long as it can, else one that can go on by itself, else one that a timer wakes if
     /// time passes, else one that is parked: first vCPUs before second ones, the next domain before those behind it. None if all are blocked or dead. Before all
@@ -180,6 +183,7 @@ impl Hypervisor {
             harness::HARNESS_READY => Ok(self.ready(call.caller)),
             harness::HARNESS_DONE => Ok(Disposition::Done),
             harness::HARNESS_SWITCH => self.harness_switch(call.caller, args[1]),
+            harness::HARNESS_IDENTIFY => Ok(Disposition::Return(call.caller.domain.into())),
             _ => Err(Errno::Nosys),
         }
     }
@@ -199,6 +203,8 @@ impl Hypervisor {
         if all_ready {
             self.started = true;
             self.current = None;
+            // Programs begin at the same time, however many calls the guests made to come up.
+            self.time = START_TIME;
             Disposition::Ready
         } else {
             Disposition::Reschedule

@@ -229,13 +229,13 @@ fn shared_memory_is_seen_as_configured() {
     let mut vm = Vm::boot();
     vm.check(&[
         // The pool of the configuration: d2 sees it from the second page on, and may not write.
-        ("d1 agent.write(0x10101008, 0x77)", "= 0"),
-        ("d2 agent.read(0x10100008)", "= 0x77"),
-        ("d2 agent.write(0x10100008, 0x1)", "raised exception 14, *"),
-        ("d0 agent.write(0x10101008, 0x78)", "= 0"),
-        ("d1 agent.read(0x10101008)", "= 0x78"),
-        ("d0 agent.read(0x10102000)", "raised exception 14, *"),
-        ("d1 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x10100})", "= -22 (EINVAL)"),
+        ("d1 agent.write(0x10201008, 0x77)", "= 0"),
+        ("d2 agent.read(0x10200008)", "= 119"),
+        ("d2 agent.write(0x10200008, 0x1)", "raised exception 14, *"),
+        ("d0 agent.write(0x10201008, 0x78)", "= 0"),
+        ("d1 agent.read(0x10201008)", "= 120"),
+        ("d0 agent.read(0x10202000)", "raised exception 14, *"),
+        ("d1 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x10200})", "= -22 (EINVAL)"),
         // The shared info waits at its magic page; handing it over leaves no hole in RAM.
         ("d1 agent.read(0x39000000)", "= *"),
         ("d1 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x39000})", "= 0"),
@@ -257,14 +257,14 @@ fn the_control_domain_maps_frames_of_others() {
     vm.check(&[
         ("d2 agent.write(playground, 0x1234)", "= 0"),
         (map, "= 0; *"),
-        ("d0 agent.read(0x400000)", "= 4660"),
+        ("d0 agent.read(0x400000)", "= 0x1234"),
         (&map.replace("d0 ", "d1 "), "= -1 (EPERM)"),
         ("d0 domctl.destroydomain(&{domain: d2})", "= *"),
         ("d0 domctl.destroydomain(&{domain: d2})", "= *"),
         ("d0 domctl.destroydomain(&{domain: d2})", "= *"),
         ("d0 domctl.destroydomain(&{domain: d2})", "= -3 (ESRCH)"),
         // The frame outlives its owner.
-        ("d0 agent.read(0x400000)", "= 4660"),
+        ("d0 agent.read(0x400000)", "= 0x1234"),
         ("d0 memory_op.remove_from_physmap(&{domid: self, gpfn: 0x400})", "= 0"),
     ]);
     vm.check_well();

@@ -34,13 +34,13 @@ fn events_appear_in_queues() {
         IPI,
         SEND,
         (WORDS, "= 0xa000000000000000"),
-        (READY, "= 0x80"),
+        (READY, "= 128"),
         (HEADS, "= 0x100000000"),
         // The guest takes it off, and asks for a higher priority.
         ("d1 agent.write(0x291000, 0x0)", "= 0"),
         ("d1 event_channel_op.set_priority(&{port: r0.port, priority: 0})", "= 0"),
         SEND,
-        (READY, "= 0x81"),
+        (READY, "= 129"),
         ("d1 sched_op.poll(&{ports: &[r0.port], nr_ports: 1, timeout: never})", "= 0"),
         ("d1 event_channel_op.close(&{port: r0.port})", "= 0"),
         // It is still in a queue: the next port is another one.
@@ -64,7 +64,7 @@ fn masked_events_wait() {
         (READY, "= 0"),
         ("d1 event_channel_op.unmask(&{port: r0.port})", "= 0"),
         (WORDS, "= 0xa000000000000000"),
-        (READY, "= 0x80"),
+        (READY, "= 128"),
     ]);
 }
 
@@ -117,7 +117,7 @@ fn another_vcpu_has_queues_of_its_own() {
         (second, "= 0; arg.link_bits = 17*"),
         ("d1 event_channel_op.unmask(&{port: r0.port})", "= 0"),
         (WORDS, "= 0xa000000000000000"),
-        ("d1 agent.read(0x292040)", "= 0x80"),
+        ("d1 agent.read(0x292040)", "= 128"),
         (READY, "= 0"),
     ]);
     vm.check_well();

@@ -122,7 +122,7 @@ fn batch_privilege_is_a_right_that_was_not_held() {
 
 #[test]
 fn m2p_desync_breaks_the_identity() {
-    assert_oracle(Bug::M2pDesync, CrashKind::M2pIdentity, "check_frame");
+    assert_oracle(Bug::M2pDesync, CrashKind::M2pIdentity, "after_call");
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn bring_up(number: usize, context: &[u8]) {
 fn run(vcpu: usize, domain: Option<u16>, number: u8) -> ! {
     // SAFETY: each vCPU comes here once, and refers to its own element only.
     let agent = unsafe { &mut (*AGENTS.get())[vcpu] };
-    agent.identify(domain, number);
+    agent.identify(domain.or_else(|| platform::domain(vcpu)), number);
     match agent.run(&mut platform::Machine::new(vcpu)) {
         Stop(Ok(_)) => runtime::die(vcpu, "agent: the hypervisor has no harness hypercall\n"),
         Stop(Err(_)) => runtime::die(vcpu, "agent: the harness hypercall raised an exception\n"),

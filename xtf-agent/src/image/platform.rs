@@ -7,7 +7,10 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use coverage_hypercall::channel::{ARENA_GPA, CHANNEL_GPA};
+use coverage_hypercall::{
+    channel::{ARENA_GPA, CHANNEL_GPA},
+    harness::{HARNESS_IDENTIFY, HARNESS_OP},
+};
 use xen_abi::{cpuid, errno::Errno, hypercall};
 use xtf_agent::{Exception, Operation, Platform};
 
@@ -89,6 +92,12 @@ pub(crate) fn identify_pv() -> Option<Xen> {
     let args = [cpuid::BASE.into(), 0, 0, 0, 0, 0];
     let leaf = guard::call(0, agent_pv_cpuid as *const () as u64, 0, &args).ok()?;
     (leaf as u64 >> 32 == cpuid::SIGNATURE_EBX.into()).then_some(Xen { domain: None, vcpu: 0 })
+}
+
+/// Number of the domain, where the harness tells it.
+pub(crate) fn domain(vcpu: usize) -> Option<u16> {
+    let answer = hypercall(vcpu, HARNESS_OP, &[HARNESS_IDENTIFY, 0, 0, 0, 0, 0]).ok()?;
+    u16::try_from(answer).ok()
 }
 
 /// Makes a hypercall through the page, on the vCPU that runs this; numbers beyond the page with its own instruction.
