@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
 /// Longest error message, in bytes.
@@ -71,7 +71,7 @@ pub enum End {
     Hang = 4,
     /// The machine shut down or reset.
     TripleFault = 5,
-    /// The guest ran on without end.
+    /// The guest ran on without end, or raised exceptions without end.
     Runaway = 6,
 }
 
@@ -155,8 +155,9 @@ pub struct Control {
     pub error: [AtomicU8; MAX_ERROR],
     /// [`KEEP`] and [`CONTINUE`]; written by the host.
     pub state_flags: AtomicU32,
-    /// Not used, zero.
-    pub reserved: AtomicU32,
+    /// 1 while a guest has the processor, 0 while the hypervisor has; written by the plugin's
+    /// watchdog every millisecond of a run, for a host that has waited too long.
+    pub in_guest: AtomicU32,
 }
 
 /// In [`Control::state_flags`]: a run that ends with the done marker stops where it can go on, at the end of the block that holds

@@ -9,12 +9,15 @@
 //! All numbers are written by the vCPU's thread only. The watchdog reads them too, at odd moments: what it makes of them is a
 //! reason to look, not a verdict.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hyperfuzz_control::{Control, End};
 
 /// Translated blocks that were executed. An inline operation of the translated code counts it.
 pub(crate) static BLOCKS: AtomicU64 = AtomicU64::new(0);
+
+/// Looks at a guest that has executed no block since the look before, after which it is taken to execute none ever again.
+const FRUITLESS_LOOKS: u32 = 10;
 
 /// What a run may cost; see [`Control`].
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,10 @@ pub(crate) struct Account {
     exits: AtomicU64,
     /// Blocks of guests, up to `since`.
     guest_blocks: AtomicU64,
+    /// [`BLOCKS`] at the last [`Self::look`].
+    looked_at: AtomicU64,
+    /// Looks in a row that found a guest where the one before had found it.
+    fruitless: AtomicU32,
 }
 
 /// Reads a number of this run.
@@ -60,6 +67,30 @@ impl Account {
         self.in_guest.store(false, Ordering::Relaxed);
         self.exits.store(0, Ordering::Relaxed);
         self.guest_blocks.store(0, Ordering::Relaxed);
+        self.looked_at.store(0, Ordering::Relaxed);
+        self.fruitless.store(0, Ordering::Relaxed);
+    }
+
+    /// True where the processor belongs to a guest.
+    pub(crate) fn in_guest(&self) -> bool {
+        self.in_guest.load(Ordering::Relaxed)
+    }
+
+    /// Looks at a run that seems to stand still, between two blocks. True where a guest keeps the processor busy without
+    /// executing anything: each exception raises the next one before the first instruction of its handler, for ever.
+    ///
+    /// One look is not enough: the thread may not have had a core for as long as it seemed to stand still. It had one at each
+    /// look, and went on after it.
+    pub(crate) fn look(&self) -> bool {
+        let now = get(&BLOCKS);
+        let before = self.looked_at.swap(now, Ordering::Relaxed);
+        let fruitless = if self.in_guest() && before == now {
+            self.fruitless.load(Ordering::Relaxed).saturating_add(1)
+        } else {
+            0
+        };
+        self.fruitless.store(fruitless, Ordering::Relaxed);
+        fruitless >= FRUITLESS_LOOKS
     }
 
     /// The hypervisor is about to execute VMRUN. False where the run has to end here.
@@ -76,7 +107,7 @@ impl Account {
 
     /// The hypervisor goes on behind VMRUN. False where the run has to end here.
     pub(crate) fn leave_guest(&self, limits: Limits) -> bool {
-        if self.in_guest.load(Ordering::Relaxed) {
+        if self.in_guest() {
             let now = get(&BLOCKS);
             let spent = now.wrapping_sub(get(&self.since));
             self.guest_blocks.store(get(&self.guest_blocks) + spent, Ordering::Relaxed);
@@ -89,8 +120,7 @@ impl Account {
     /// Which limit the run has passed.
     pub(crate) fn over(&self, limits: Limits) -> Option<End> {
         let spent = get(&BLOCKS).saturating_sub(get(&self.since));
-        let in_guest = self.in_guest.load(Ordering::Relaxed);
-        let (hypervisor, guest) = if in_guest { (0, spent) } else { (spent, 0) };
+        let (hypervisor, guest) = if self.in_guest() { (0, spent) } else { (spent, 0) };
         if hypervisor > limits.exit_blocks {
             Some(End::Hang)
         } else if get(&self.exits) > limits.exits
@@ -148,5 +178,16 @@ mod tests {
         }
         assert!(!account.enter_guest(limits), "one exit too many");
         assert_eq!(account.over(limits), Some(End::Runaway));
+
+        account.reset();
+        let look_often = || (0..FRUITLESS_LOOKS).any(|_| account.look());
+        assert!(!look_often() && !account.look(), "the hypervisor's own standstill is no runaway");
+        assert!(account.enter_guest(limits));
+        account.look();
+        run(1);
+        assert!(!look_often(), "there was a block before the first of these looks");
+        assert!(account.look(), "and none since then");
+        run(1);
+        assert!(!account.look());
     }
 }

@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a block after which a halted machine is looked at: nothing can wake it, as its clock stands still.
 const HALTED_TICKS: u32 = 2;
 
+/// Ticks without a block after which a guest is looked at; see [`Account::look`].
+const GUEST_TICKS: u32 = 100;
+
 /// What the machine is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -316,6 +319,7 @@ impl Plugin {
                 still = 0;
                 continue;
             }
+            self.control.in_guest.store(u32::from(self.account.in_guest()), Ordering::Relaxed);
             let blocks = BLOCKS.load(Ordering::Relaxed);
             still = if blocks == last { still + 1 } else { 0 };
             last = blocks;
@@ -336,7 +340,8 @@ impl Plugin {
     /// True where the run may have to be ended.
     fn suspicious(&self, cpu: *mut Cpu, still: u32, last: u64) -> bool {
         let stands = BLOCKS.load(Ordering::Relaxed) == last && still >= HALTED_TICKS;
-        (stands && self.layout.halted(cpu)) || self.account.over(Limits::of(self.control)).is_some()
+        let idle = stands && still >= GUEST_TICKS && self.account.in_guest();
+        idle || (stands && self.layout.halted(cpu)) || self.account.over(Limits::of(self.control)).is_some()
     }
 
     /// How a run ended for which `end` was asked; none if it goes on. On the vCPU's thread, between two blocks.
@@ -349,7 +354,8 @@ impl Plugin {
         };
         match self.account.over(Limits::of(self.control)) {
             Some(over) => Some(over),
-            None if reached == End::Hang => self.layout.halted_for_ever(cpu).then_some(End::Hang),
+            None if reached == End::Hang && self.layout.halted_for_ever(cpu) => Some(End::Hang),
+            None if reached == End::Hang => self.account.look().then_some(End::Runaway),
             None => Some(reached),
         }
     }

@@ -45,12 +45,13 @@ pub enum Outcome {
     /// The hypervisor did not come back from one exit, or came back only after its budget of translated blocks; or the machine
     /// was halted for ever.
     Hang,
-    /// A guest ran on without end: more blocks of guests or more VM exits than an execution may have. Not a defect of the
-    /// hypervisor.
+    /// A guest ran on without end: more blocks of guests or more VM exits than an execution may have, exceptions one after the
+    /// other without an instruction in between, or the host's wall-clock limit while a guest had the processor. Not a defect of
+    /// the hypervisor.
     Runaway,
     /// The machine shut down or reset: a triple fault.
     TripleFault,
-    /// The wall-clock limit of the host was reached before any budget.
+    /// The wall-clock limit of the host was reached before any budget, in the hypervisor.
     Timeout,
 }
 

@@ -299,6 +299,11 @@ impl Machine {
         Ok(())
     }
 
+    /// True where a guest had the processor when the plugin last looked.
+    fn in_guest(&self) -> bool {
+        self.process.control.control().in_guest.load(Ordering::Relaxed) != 0
+    }
+
     /// Rings, and waits for the answer.
     fn run(&mut self, limit: Duration) -> Result<End, Lost> {
         self.serial = self.serial.wrapping_add(1);
@@ -310,6 +315,11 @@ impl Machine {
         let end = self.process.control.control().end.load(Ordering::Relaxed);
         End::from_u32(end).ok_or_else(|| Lost::Failed(format!("unknown end {end} of an execution")))
     }
+}
+
+/// An execution of which nothing is known but its end.
+fn lost(outcome: Outcome, counters: usize) -> Execution {
+    Execution { outcome, counters: vec![0; counters], ..Execution::default() }
 }
 
 /// The engine.
@@ -413,6 +423,7 @@ impl Engine for QemuEngine {
             machine.stage(request, keep)?;
             let began = Instant::now();
             let end = machine.run(limit);
+            let in_guest = machine.in_guest();
             let round_trip = began.elapsed();
             self.round_trip = round_trip;
             let outcome = match end {
@@ -422,6 +433,13 @@ impl Engine for QemuEngine {
                 Ok(End::Hang) => Outcome::Hang,
                 Ok(End::Runaway) => Outcome::Runaway,
                 Ok(End::TripleFault) => Outcome::TripleFault,
+                Err(Lost::Late) if in_guest => {
+                    // Whatever takes it so long, it is the guest.
+                    self.machine = None;
+                    self.restarts += 1;
+                    *execution = lost(Outcome::Runaway, self.counters);
+                    return Ok(());
+                }
                 Ok(End::Ready) | Err(Lost::Died(_) | Lost::Failed(_) | Lost::Late) => {
                     self.machine = None;
                     self.restarts += 1;
@@ -450,9 +468,7 @@ impl Engine for QemuEngine {
                 && execution.calls.iter().any(|call| back(call.status));
             return Ok(());
         }
-        let counters = self.counters;
-        *execution =
-            Execution { outcome: Outcome::Timeout, counters: vec![0; counters], ..Execution::default() };
+        *execution = lost(Outcome::Timeout, self.counters);
         Ok(())
     }
 

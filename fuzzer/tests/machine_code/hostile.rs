@@ -282,6 +282,16 @@ guests! {
     exceptions_nowhere: [
         "mov word ptr [r12], 0xfff", "mov qword ptr [r12 + 2], 0x30000000", "lidt [r12]", "ud2",
     ];
+    exceptions_for_ever: [
+        // No page is mapped where the handlers are said to be, and the stack is the same each time.
+        "lea rdi, [r12 + 0x6000]", "mov qword ptr [rdi], 0", "mov rax, 0x00af9b000000ffff", "mov [rdi + 8], rax",
+        "mov rax, 0x00cf93000000ffff", "mov [rdi + 16], rax", "mov rax, r12", "shl rax, 16", "mov rdx, 0x0000890070000067", "add rax, rdx",
+        "mov [rdi + 24], rax", "mov qword ptr [rdi + 32], 0", "mov word ptr [r12 + 0x6100], 39", "mov [r12 + 0x6102], rdi", "lgdt [r12 + 0x6100]",
+        "lea rax, [r12 + 0x9000]", "mov [r12 + 0x7024], rax", "mov eax, 24", "ltr ax",
+        "mov rdi, r12", "mov rax, 0x8e0100080000", "mov ecx, 256",
+        "2: mov [rdi], rax", "mov qword ptr [rdi + 8], 0x4000", "add rdi, 16", "dec ecx", "jnz 2b",
+        "mov word ptr [r12 + 0x1000], 0xfff", "mov [r12 + 0x1002], r12", "lidt [r12 + 0x1000]", "ud2",
+    ];
     stack_nowhere: [
         "forgive", "mov r13d, 1", "mov rax, 0x30000000", "mov rsp, rax", "push rax", "mov rax, 0x8000000000000000", "mov rsp, rax", "push rax",
         "ud2",

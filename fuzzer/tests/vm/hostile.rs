@@ -81,7 +81,13 @@ fn a_guest_without_mercy_for_itself_ends_the_same_way_each_time() {
     let mut vm = Vm::boot();
     let name = |guest: &Hostile| guest.name;
     let guests = hostile::all();
-    for wanted in ["triple_fault", "random_hypercalls", "page_tables_nowhere", "memory_given_away"] {
+    for wanted in [
+        "triple_fault",
+        "exceptions_for_ever",
+        "random_hypercalls",
+        "page_tables_nowhere",
+        "memory_given_away",
+    ] {
         let guest = guests.iter().find(|guest| name(guest) == wanted).expect("it is in the list");
         let source = program(guest, "d1");
         assert!(text::parse(&source).is_ok());
@@ -89,4 +95,22 @@ fn a_guest_without_mercy_for_itself_ends_the_same_way_each_time() {
         let second = vm.run_any(&source);
         assert!(essence(&first) == essence(&second), "{wanted}: {first:?} and then {second:?}");
     }
+}
+
+#[test]
+fn exceptions_without_an_instruction_in_between_are_the_guests_affair() {
+    let guests = hostile::all();
+    let guest = guests.iter().find(|guest| guest.name == "exceptions_for_ever").expect("it is in the list");
+    let mut vm = Vm::boot();
+    for domain in ["d1", "d2"] {
+        let execution = vm.run_any(&program(guest, domain));
+        if TARGET == Target::ReferencePv {
+            // There the hypervisor handles exceptions itself.
+            assert!(matches!(execution.outcome, Outcome::Done | Outcome::Idle), "{:?}", execution.outcome);
+        } else {
+            assert_eq!(execution.outcome, Outcome::Runaway);
+            assert!(execution.counters.iter().all(|count| *count == 0), "they depend on when it was noticed");
+        }
+    }
+    vm.check_well();
 }
