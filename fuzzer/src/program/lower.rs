@@ -33,6 +33,19 @@ pub struct Lowered {
     pub bytes: Vec<u8>,
     /// Buffers whose changes the agent reports: what a transcript needs.
     pub regions: Vec<Region>,
+    /// What the agent keeps for later calls, in the order of the calls.
+    pub captures: Vec<Captured>,
+}
+
+/// A result that goes into a slot, if its call returns something that is not negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Index of the call.
+    pub call: u16,
+    /// Slot.
+    pub slot: u8,
+    /// Where the result is found.
+    pub from: Origin,
 }
 
 /// A buffer that the hypervisor may write.
@@ -48,11 +61,14 @@ pub struct Region {
     pub ty: &'static Type,
     /// What it holds before the call, zero where that is a result of an earlier call.
     pub before: Vec<u8>,
+    /// Where that is: offset in the region, width and value.
+    pub stores: Vec<(u32, u8, Source)>,
 }
 
 impl PartialEq for Region {
     fn eq(&self, other: &Self) -> bool {
-        (self.call, self.at, self.name, &self.before) == (other.call, other.at, other.name, &other.before)
+        (self.call, self.at, self.name, &self.before, &self.stores)
+            == (other.call, other.at, other.name, &other.before, &other.stores)
     }
 }
 
@@ -96,7 +112,13 @@ pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
         &mut bytes,
         &Header { magic: wire::MAGIC, version: wire::VERSION, calls: program.calls.len() as u16, repeat },
     );
-    let mut state = Lowering { slots: slots(program), cursor: 0, placed: Vec::new(), regions: Vec::new() };
+    let mut state = Lowering {
+        slots: slots(program),
+        cursor: 0,
+        placed: Vec::new(),
+        regions: Vec::new(),
+        captures: Vec::new(),
+    };
     let mut insns = Vec::with_capacity(512);
     for (index, call) in program.calls.iter().enumerate() {
         insns.clear();
@@ -110,7 +132,7 @@ pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
     if bytes.len() > MAX_LEN {
         return Err(LowerError::TooLong(bytes.len()));
     }
-    Ok(Lowered { bytes, regions: state.regions })
+    Ok(Lowered { bytes, regions: state.regions, captures: state.captures })
 }
 
 /// Appends a value in postcard. Writing to memory cannot fail.
@@ -159,6 +181,7 @@ struct Lowering {
     /// Offset of every buffer so far.
     placed: Vec<u32>,
     regions: Vec<Region>,
+    captures: Vec<Captured>,
 }
 
 /// What is gathered while one call is lowered.
@@ -211,7 +234,8 @@ impl Lowering {
             put(insns, &Insn::Watch { at: buffer.at, len: len as u32 });
             let mut before = buffer.bytes;
             before.truncate(len);
-            self.regions.push(Region { call: index as u16, at: buffer.at, name, ty, before });
+            let stores = buffer.stores;
+            self.regions.push(Region { call: index as u16, at: buffer.at, name, ty, before, stores });
         }
         put(insns, &Insn::Call { number: number as u32, args });
         for (position, result) in op.results.iter().enumerate() {
@@ -222,6 +246,7 @@ impl Lowering {
             };
             if let Some(from) = from {
                 put(insns, &Insn::Capture { slot: *slot, from });
+                self.captures.push(Captured { call: index as u16, slot: *slot, from });
             }
         }
         Ok(())

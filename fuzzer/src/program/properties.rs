@@ -316,6 +316,36 @@ fn lowering_wires_ports_across_domains() {
     assert!(text.ends_with(" DID NOT RETURN\n"), "{text}");
 }
 
+#[test]
+fn a_field_that_the_agent_filled_in_is_not_a_change() {
+    let program = text::parse(
+        "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})\n\
+         d2 event_channel_op.bind_interdomain(&{remote_dom: d1, remote_port: r0.port?9, local_port: out})\n",
+    )
+    .expect("parses");
+    let lowered = lower::lower(&program, 1).expect("lowers");
+    let (first, second) = (lowered.regions[0].at, lowered.regions[1].at);
+    let changes = |at, fields: [u32; 2]| {
+        vec![(at, [&[0xf0, 0x7f, 2, 0], &fields[0].to_le_bytes()[..], &fields[1].to_le_bytes()].concat())]
+    };
+    let mut alloc = changes(first, [5, 0]);
+    alloc[0].1.truncate(8);
+    let render = |alloc_returns: i64, remote_port: u32| {
+        let mut bind = changes(second, [remote_port, 7]);
+        bind[0].1[..4].copy_from_slice(&[1, 0, 0, 0]);
+        let results = [
+            CallResult { call: 0, status: Status::Returned(alloc_returns), changes: alloc.clone() },
+            CallResult { call: 1, status: Status::Returned(0), changes: bind },
+        ];
+        transcript::render(&program, &lowered, &results)
+    };
+    let text = render(0, 5);
+    assert!(text.contains("local_port = 7") && !text.contains("remote_port = "), "{text}");
+    assert!(render(0, 6).contains("remote_port = 6"), "that was the hypervisor");
+    assert!(!render(-22, 9).contains("remote_port = "), "a call that failed gives nothing");
+    assert!(render(-22, 5).contains("remote_port = 5"));
+}
+
 /// The seeds in `corpora/seeds`, by file name.
 fn seeds() -> Vec<(String, String)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpora/seeds");

@@ -1,8 +1,8 @@
 //! Says in words what an execution returned.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
-use coverage_hypercall::program::{Reject, Status, WHOLE_PROGRAM};
+use coverage_hypercall::program::{Origin, Reject, Source, Status, WHOLE_PROGRAM};
 
 use super::{
     lower::{Lowered, Region},
@@ -18,6 +18,7 @@ use crate::{
 /// which call was the last to begin where some never returned.
 pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> String {
     let mut out = String::new();
+    let mut slots = Slots::default();
     for result in results {
         let index = usize::from(result.call);
         // Writing to a string cannot fail.
@@ -29,12 +30,13 @@ pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> S
         for (at, bytes) in &result.changes {
             let region = lowered.regions.iter().find(|region| region.call == result.call && region.at == *at);
             match region {
-                Some(region) => changed(region, bytes, &mut out),
+                Some(region) => changed(region, &slots.before(region, bytes), bytes, &mut out),
                 None => {
                     let _ = writeln!(out, "    {} bytes at offset {at:#x} changed", bytes.len());
                 }
             }
         }
+        slots.keep(lowered, result);
     }
     let returned = |index: usize| results.iter().any(|result| usize::from(result.call) == index);
     let refused = results.iter().any(|result| result.call == WHOLE_PROGRAM);
@@ -133,10 +135,65 @@ pub const fn errno(value: i64) -> Option<&'static str> {
     })
 }
 
-fn changed(region: &Region, after: &[u8], out: &mut String) {
+/// The agent's slots, as far as they follow from what calls returned.
+#[derive(Default)]
+struct Slots(BTreeMap<u8, Option<u64>>);
+
+impl Slots {
+    /// What a region held before its call. Where nothing says so, that is what it held afterwards.
+    fn before(&self, region: &Region, after: &[u8]) -> Vec<u8> {
+        let mut before = region.before.clone();
+        for (offset, width, value) in &region.stores {
+            let at = *offset as usize;
+            let range = at..at + usize::from(*width).min(8);
+            let Some(old) = before.get_mut(range.clone()) else { continue };
+            let value = match value {
+                Source::Const(value) => Some(*value),
+                Source::Slot { slot, otherwise } => self.0.get(slot).copied().unwrap_or(Some(*otherwise)),
+            };
+            match (value, after.get(range)) {
+                (Some(value), _) => old.copy_from_slice(&value.to_le_bytes()[..old.len()]),
+                (None, Some(after)) => old.copy_from_slice(after),
+                (None, None) => {}
+            }
+        }
+        before
+    }
+
+    /// Follows what the agent kept of a call.
+    fn keep(&mut self, lowered: &Lowered, result: &CallResult) {
+        let Status::Returned(value @ 0..) = result.status else { return };
+        for captured in lowered.captures.iter().filter(|captured| captured.call == result.call) {
+            let kept = match captured.from {
+                Origin::Return => Some(value.cast_unsigned()),
+                Origin::Arena { at, width } => self.found(lowered, result, at, usize::from(width)),
+            };
+            self.0.insert(captured.slot, kept);
+        }
+    }
+
+    /// A number in the arena after a call, if a region that is watched holds it.
+    fn found(&self, lowered: &Lowered, result: &CallResult, at: u32, width: usize) -> Option<u64> {
+        let within = |start: u32, bytes: &[u8]| {
+            let from = at.checked_sub(start)? as usize;
+            bytes.get(from..from + width).map(word)
+        };
+        result.changes.iter().find_map(|(start, bytes)| within(*start, bytes)).or_else(|| {
+            let mut regions = lowered.regions.iter().filter(|region| region.call == result.call);
+            // Without a change it holds what it held. What is not known of that is taken for zero, and must not be used.
+            let region = regions.find(|region| within(region.at, &region.before).is_some())?;
+            let known = region.stores.iter().all(|(_, _, value)| match value {
+                Source::Const(_) => true,
+                Source::Slot { slot, .. } => self.0.get(slot) != Some(&None),
+            });
+            known.then(|| within(region.at, &self.before(region, &region.before))).flatten()
+        })
+    }
+}
+
+fn changed(region: &Region, before: &[u8], after: &[u8], out: &mut String) {
     leaves(region.ty, region.name.to_owned(), 0, after.len(), &mut |name, offset, len, ty| {
-        let (Some(new), Some(old)) =
-            (after.get(offset..offset + len), region.before.get(offset..offset + len))
+        let (Some(new), Some(old)) = (after.get(offset..offset + len), before.get(offset..offset + len))
         else {
             return;
         };
