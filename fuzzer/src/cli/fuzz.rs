@@ -166,7 +166,7 @@ pub(super) fn session(
 }
 
 /// A build identifier as people know it: without the zeros that fill its field.
-fn hexadecimal(id: &[u8]) -> String {
+pub(super) fn hexadecimal(id: &[u8]) -> String {
     let len = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     id[..len].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -10,10 +10,10 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Exit, options::TargetOptions};
+use super::{Exit, fuzz::hexadecimal, options::TargetOptions};
 use crate::{
     campaign::store,
-    engine::Execution,
+    engine::{Engine, Execution},
     program::text,
     report::{
         finding::{self, printable},
@@ -51,6 +51,7 @@ struct Stored {
     bucket: Bucket,
     plants: Vec<String>,
     target: String,
+    build: String,
 }
 
 /// The finding that a program belongs to, if there is one beside it.
@@ -105,6 +106,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let settings = target.settings()?;
     let classifier = Classifier::new(settings.symbols()?);
     let mut engine = settings.start()?;
+    let build = hexadecimal(&engine.build_id());
+    let other_build = expected.as_ref().filter(|stored| stored.build != build);
     let mut execution = Execution::default();
     let mut buckets = Vec::new();
     let mut first = None;
@@ -128,6 +131,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         emit(&json!({
             "program": text::print(&program), "bucket": bucket, "summary": summary, "transcript": transcript,
             "stack": stack, "crash": crash, "runs": args.runs, "same": same, "blocks": execution.blocks, "reproduced": reproduced,
+            "build": build, "other_build": other_build.map(|stored| &stored.build),
             "console": String::from_utf8_lossy(&execution.console),
         }));
     } else {
@@ -142,6 +146,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         say!();
         if args.runs > 1 {
             say!("{same} of {} runs ended alike", args.runs);
+        }
+        if let Some(stored) = other_build {
+            say!("the finding is of build {}; this is build {build}", stored.build);
         }
         match (&expected, reproduced) {
             (Some(e), Some(true)) => say!("reproduced: {}", e.bucket),

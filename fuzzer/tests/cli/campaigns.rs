@@ -58,6 +58,13 @@ fn a_planted_bug_is_found_reported_replayed_and_known_the_next_time() {
     fs::write(copy.join("finding.json"), changed).unwrap();
     assert!(line("replay {}", &copy).exits(0).out.contains("NOT reproduced"));
 
+    // And that the finding is of another build, which the answer may be due to.
+    let build = json["build"].as_str().unwrap();
+    assert!(!line("replay {}", finding).exits(1).out.contains("this is build"));
+    fs::write(copy.join("finding.json"), json.to_string().replace(build, "0123")).unwrap();
+    let run = line("replay {}", &copy).exits(1);
+    assert!(run.out.contains(&format!("the finding is of build 0123; this is build {build}\n")), "{run:#?}");
+
     // The next session meets it first of all.
     fs::copy(finding.join("original.hf"), campaign.join("corpus/000000-0000000000000000.hf")).unwrap();
     let before = files(&campaign.join("findings"));
