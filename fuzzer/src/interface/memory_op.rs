@@ -44,6 +44,17 @@ const RESERVATION: StructType = StructType {
         field("domid", DOMAIN),
     ],
 };
+/// A claim names no frames.
+const CLAIM: StructType = StructType {
+    name: "xen_memory_claim",
+    fields: &[
+        field("extent_start", int(8, Kind::Const(0))),
+        field("nr_extents", int(8, Kind::Range(0, 2048))),
+        field("extent_order", int(4, Kind::Const(0))),
+        field("mem_flags", int(4, Kind::Const(0))),
+        field("domid", TARGET),
+    ],
+};
 const EXCHANGE: StructType = StructType {
     name: "xen_memory_exchange",
     fields: &[
@@ -62,13 +73,15 @@ const ADD: StructType = StructType {
         field("gpfn", HOLE),
     ],
 };
+/// Whose frames are mapped; nobody's, which is zero, where none of another domain are.
+const FOREIGN: &[Named] = &[("d0", 0), ("d1", 1), ("d2", 2)];
 const ADD_BATCH: StructType = StructType {
     name: "xen_add_to_physmap_batch",
     fields: &[
         field("domid", DOMAIN),
         field("space", int(2, Kind::Enum(SPACES))),
         field("size", int(2, Kind::Len("idxs"))),
-        field("foreign_domid", PEER),
+        field("foreign_domid", int(2, Kind::Enum(FOREIGN))),
         field("idxs", ptr_in(&Type::Array(&int(8, Kind::Index)))),
         field("gpfns", ptr_in(&Type::Array(&HOLE))),
         field("errs", ptr_out(&Type::Array(&U32))),
@@ -218,7 +231,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[field("arg", ptr_inout(&Type::Struct(&POD_TARGET)))],
         &[],
     ),
-    op("memory_op.claim_pages", abi::CLAIM_PAGES, &[field("arg", ptr_in(&Type::Struct(&RESERVATION)))], &[]),
+    op("memory_op.claim_pages", abi::CLAIM_PAGES, &[field("arg", ptr_in(&Type::Struct(&CLAIM)))], &[]),
     op("memory_op.memory_map", abi::MEMORY_MAP, &[field("arg", ptr_inout(&Type::Struct(&MEMORY_MAP)))], &[]),
     op(
         "memory_op.machine_memory_map",

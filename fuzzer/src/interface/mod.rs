@@ -17,6 +17,7 @@ mod memory_op;
 mod multicall;
 mod raw;
 mod sched_op;
+pub mod sequence;
 mod set_timer_op;
 mod sysctl;
 mod types;
@@ -55,6 +56,8 @@ pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
 
 /// Families that only the control domain may use.
 pub const CONTROL_FAMILIES: &[&str] = &["domctl", "sysctl", "dm_op"];
+/// Operations of other families that succeed for the control domain only.
+pub const CONTROL_OPERATIONS: &[&str] = &["memory_op.claim_pages", "memory_op.set_pod_target"];
 
 /// All operations, or those that a target allows.
 #[derive(Clone, Debug)]

@@ -15,9 +15,11 @@ use super::{
         CALLS, Call, DOMID_SELF, Entry, FIRST_HOLE, LAST_DOMAIN, Pointer, Program, ResultRef, Shape, Value,
         mask,
     },
-    validate, walk,
+    sequence, validate, walk,
 };
-use crate::interface::{CONTROL_FAMILIES, Field, Interface, Kind, Operation, Resource, Type};
+use crate::interface::{
+    CONTROL_FAMILIES, CONTROL_OPERATIONS, Field, Interface, Kind, Operation, Resource, Type,
+};
 
 /// Calls that [`program`] makes at most when nothing else is asked for.
 pub const DEFAULT_CALLS: usize = 10;
@@ -45,6 +47,7 @@ pub fn append<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, program: &mut
     let before = program.calls.len();
     let Some(op) = pick(rng, interface, true) else { return };
     provide(rng, interface, program, op, limit);
+    sequence::lead(rng, interface, program, op, limit);
     let made = call_of(rng, interface, op, &program.calls);
     program.calls.push(made);
     if validate::calls(program, before).is_err() {
@@ -109,12 +112,17 @@ pub fn call_of<R: Rng + ?Sized>(
     if rng.random_bool(0.06) {
         call.vcpu = 1;
     }
+    sequence::follow(rng, &mut call, earlier);
     call
 }
 
 /// Who issues a call: the control domain what only it may, the leader most of the rest.
 fn issuer<R: Rng + ?Sized>(rng: &mut R, op: &Operation) -> u16 {
-    let control = if CONTROL_FAMILIES.contains(&op.family()) { 0.93 } else { 0.06 };
+    let control = match () {
+        () if CONTROL_FAMILIES.contains(&op.family()) => 0.93,
+        () if CONTROL_OPERATIONS.contains(&op.name) => 0.6,
+        () => 0.06,
+    };
     match rng.random_range(0..10) {
         _ if rng.random_bool(control) => 0,
         0..=6 => 1,

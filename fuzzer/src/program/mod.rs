@@ -5,6 +5,7 @@
 //! | [`model`] | what a program is |
 //! | [`walk`] | visit every value together with its type |
 //! | [`generate`] | make one from nothing |
+//! | `sequence` | let calls follow what makes them possible |
 //! | [`mutate`] | change one |
 //! | [`minimize`] | make one smaller while it still does something |
 //! | [`validate`] | say what is wrong with one |
@@ -23,6 +24,7 @@ pub mod lower;
 pub mod minimize;
 pub mod model;
 pub mod mutate;
+mod sequence;
 pub mod text;
 pub mod transcript;
 pub mod validate;

@@ -242,10 +242,10 @@ fn claims_and_targets_are_for_the_privileged() {
         (&pod("get", "self"), "= -1 (EPERM)"),
         (&pod("set", "d2"), "= -1 (EPERM)"),
         (&pod("set", "9"), "= -3 (ESRCH)"),
-        (&claim("null", 0, "d1"), "= -1 (EPERM)"),
-        (&claim("null", 0, "self"), "= -22 (EINVAL)"),
-        (&claim("null", 1, "d1"), "= -22 (EINVAL)"),
-        (&claim("&[0x280]", 0, "d1"), "= -22 (EINVAL)"),
+        (&claim("0x0", 0, "d1"), "= -1 (EPERM)"),
+        (&claim("0x0", 0, "self"), "= -22 (EINVAL)"),
+        (&claim("0x0", 1, "d1"), "= -22 (EINVAL)"),
+        (&claim("0x280000", 0, "d1"), "= -22 (EINVAL)"),
     ]);
 }
 
