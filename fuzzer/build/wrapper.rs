@@ -16,13 +16,15 @@ pub(crate) const ACTIVE: &str = "HYPERFUZZ_RUSTC_WRAPPER";
 const INSTRUMENTED: [&str; 3] = ["hypervisor", "coverage_hypercall", "xen_abi"];
 
 /// The flags. Optimisation stays at 1: above that, branches become conditional moves and lose their edges.
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "-Copt-level=1",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=3",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    // Callbacks of comparisons are called only while the log is on: a branch costs an emulator less than a call and a return.
+    "-Cllvm-args=-sanitizer-coverage-gated-trace-callbacks",
 ];
 
 /// Runs the compiler that the first argument names, with the rest.

@@ -143,6 +143,8 @@ pub struct Hypervisor {
     pub(crate) time: u64,
     /// No timer is due before this time.
     pub(crate) next_timer: u64,
+    /// No watchdog expires before this time.
+    pub(crate) next_watchdog: u64,
     /// Calls that are being carried out, one in another.
     pub(crate) depth: u32,
     /// Pages that the current call may still move, map or fill.
@@ -180,6 +182,7 @@ impl Hypervisor {
             started: false,
             time: 0,
             next_timer: crate::timer::NEVER,
+            next_watchdog: crate::timer::NEVER,
             depth: 0,
             credit: 0,
             batch: None,
@@ -245,26 +248,22 @@ impl Hypervisor {
 
     /// The domain with this identifier.
     pub(crate) fn domain(&self, id: DomId) -> Option<&Domain> {
-        if self.depth > 0 {
-            self.checks.involve(id);
-        }
-        self.domains.get(id)
+        let domain = self.domains.get(id)?;
+        self.checks.involve_if(self.depth, domain.id);
+        Some(domain)
     }
 
     /// The domain with this identifier, to be changed.
     pub(crate) fn domain_mut(&mut self, id: DomId) -> Option<&mut Domain> {
-        if self.depth > 0 {
-            self.checks.involve(id);
-        }
-        self.domains.get_mut(id)
+        let domain = self.domains.get_mut(id)?;
+        self.checks.involve_if(self.depth, domain.id);
+        Some(domain)
     }
 
     /// Memory and the map of a domain, both to be changed.
     pub(crate) fn memory_and_p2m(&mut self, id: DomId) -> Option<(&mut Memory, &mut P2m)> {
-        if self.depth > 0 {
-            self.checks.involve(id);
-        }
         let domain = self.domains.get_mut(id)?;
+        self.checks.involve_if(self.depth, domain.id);
         Some((&mut self.memory, &mut domain.p2m))
     }
 

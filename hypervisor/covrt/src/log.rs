@@ -26,6 +26,10 @@ const NOTHING: CmpEntry = CmpEntry { pc: 0, left: 0, right: 0, width: 0, constan
 
 /// `enabled` is the first word: the callbacks rely on that. A capacity of zero until the first [`reset`] keeps the
 /// log out of the image's file.
+///
+/// The name is LLVM's, of the word that instrumented functions look at before they call a callback at all: zero for never. It is the
+/// first word of the log, with the number of entries in its upper half.
+#[unsafe(export_name = "__sancov_should_track")]
 pub(crate) static LOG: Shared = Shared(UnsafeCell::new(Log {
     header: CmpHeader { enabled: 0, count: 0, capacity: 0, reserved: 0 },
     entries: [NOTHING; CAPACITY],

@@ -79,6 +79,9 @@ impl Hypervisor {
     fn begin_fifo(&mut self, id: DomId) {
         for port in 1..MAX_PORTS {
             let Ok(channel) = self.port(id, port) else { continue };
+            if channel == Channel::default() {
+                continue;
+            }
             let pending = channel.binding != Binding::Closed && self.is_pending(id, port);
             let fresh = Channel { binding: channel.binding, vcpu: channel.vcpu, ..Channel::default() };
             self.set_port(id, port, Channel { pending, ..fresh });

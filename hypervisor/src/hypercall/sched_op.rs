@@ -7,6 +7,7 @@ use crate::{
     event::{self, Binding},
     hypervisor::{Disposition, Hypervisor, VcpuId},
     mem::guest::Call,
+    timer::NEVER,
     vcpu::{State, Vcpu},
 };
 use alloc::vec::Vec;
@@ -142,7 +143,7 @@ impl Hypervisor {
         let domain = self.domain_mut(call.caller.domain).ok_or(Errno::Srch)?;
         let deadline = now.saturating_add(u64::from(request.timeout) * SECOND);
         let id = request.id as usize;
-        match (id, request.timeout) {
+        let answer = match (id, request.timeout) {
             (0, 0) => Err(Errno::Inval),
             (0, _) => {
                 let free = domain.watchdogs.iter().position(|at| *at == 0).ok_or(Errno::Nospc)?;
@@ -159,15 +160,25 @@ impl Hypervisor {
                 domain.watchdogs[id - 1] = deadline;
                 Ok(0)
             }
+        };
+        if request.timeout != 0 && answer.is_ok() {
+            self.next_watchdog = self.next_watchdog.min(deadline);
         }
+        answer
     }
 
     /// Ends domains whose watchdog has expired.
     pub(crate) fn expire_watchdogs(&mut self) {
+        if self.time < self.next_watchdog {
+            return;
+        }
+        self.next_watchdog = NEVER;
         for id in self.domains.ids() {
             let Some(domain) = self.domain(id) else { continue };
-            let late = domain.watchdogs.iter().any(|at| *at != 0 && *at <= self.time);
-            if late && domain.shutdown.is_none() {
+            let Some(first) = domain.watchdogs.iter().copied().filter(|at| *at != 0).min() else { continue };
+            let expires = first <= self.time && domain.shutdown.is_none();
+            self.next_watchdog = self.next_watchdog.min(first);
+            if expires {
                 self.shut_down(id, sched::SHUTDOWN_WATCHDOG);
             }
         }

@@ -142,9 +142,11 @@ impl Block {
 
     /// What ran over an end of the block.
     fn overrun(self) -> Option<&'static str> {
+        // After each call for many blocks: one branch for all words.
         // SAFETY: see `zones`.
-        let whole = self.zones().into_iter().all(|word| unsafe { word.read_unaligned() } == CANARY);
-        (!whole).then_some("something ran over an end of a block of the heap")
+        let differs =
+            self.zones().into_iter().fold(0, |bits, word| bits | unsafe { word.read_unaligned() } ^ CANARY);
+        (differs != 0).then_some("something ran over an end of a block of the heap")
     }
 
     /// What was written to the block since it was freed.

@@ -10,6 +10,7 @@ mod global;
 mod heap;
 mod layout;
 mod machine;
+mod per_vcpu;
 mod pv;
 #[cfg(not(target_os = "none"))]
 mod runtime;

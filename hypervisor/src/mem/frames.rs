@@ -77,6 +77,8 @@ impl Frame {
 pub(crate) struct Frames {
     base: u64,
     table: Vec<Frame>,
+    /// Number of frames that are, or can be, in use.
+    total: u64,
     free: u64,
     /// A bit for each frame, set where it is free: the search looks at 64 frames at a time.
     free_map: Vec<u64>,
@@ -105,7 +107,7 @@ impl Frames {
         }
         let middle = table.len().next_multiple_of(2 * MAX_EXTENT as usize) / 2;
         let nodes = [0..middle.min(table.len()), middle.min(table.len())..table.len()];
-        Self { base, table, free, free_map, nodes, lowest: 0 }
+        Self { base, table, total: free, free, free_map, nodes, lowest: 0 }
     }
 
     fn index(&self, mfn: Mfn) -> Option<usize> {
@@ -148,8 +150,8 @@ impl Frames {
     }
 
     /// Number of frames that are, or can be, in use.
-    pub(crate) fn total(&self) -> u64 {
-        self.table.iter().filter(|frame| frame.owner != Owner::Reserved).count() as u64
+    pub(crate) const fn total(&self) -> u64 {
+        self.total
     }
 
     /// Number of free frames.

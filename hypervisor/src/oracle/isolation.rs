@@ -34,6 +34,14 @@ impl Checks {
         self.involved.set(self.involved.get() | 1u32.checked_shl(id.into()).unwrap_or(0));
     }
 
+    /// A call has to do with this domain, which exists, if `depth` calls, less than 2^31, are being carried out. All calls look
+    /// domains up, again and again: no branches.
+    pub(crate) fn involve_if(&self, depth: u32, id: DomId) {
+        const { assert!(MAX_DOMAINS <= 32) };
+        let any = depth.wrapping_neg() >> 31;
+        self.involved.set(self.involved.get() | any << (id & 31));
+    }
+
     fn is_involved(&self, id: DomId) -> bool {
         self.involved.get() & 1u32.checked_shl(id.into()).unwrap_or(0) != 0
     }

@@ -3,7 +3,7 @@
 mod vcpu;
 mod world;
 
-use alloc::{collections::BTreeMap, format};
+use alloc::format;
 use core::arch::x86_64::__cpuid_count;
 
 use coverage_hypercall::crash::CrashKind;
@@ -14,7 +14,7 @@ use hypervisor::{
 use x86_64::{PhysAddr, registers::control::Cr2};
 use xen_abi::hypercall;
 
-use super::{arch, beacon, console, crash};
+use super::{arch, beacon, console, crash, per_vcpu::PerVcpu};
 use vcpu::{Exit, Refused, Vcpu};
 pub(crate) use world::guest_exception;
 
@@ -39,7 +39,7 @@ enum Next {
 /// The guests and the library that decides about them.
 pub(crate) struct Runner {
     hypervisor: Hypervisor,
-    vcpus: BTreeMap<VcpuId, Vcpu>,
+    vcpus: PerVcpu<Vcpu>,
     /// Whose page tables, segments and floating-point state are in the processor.
     running: Option<VcpuId>,
     /// [`Hypervisor::mapping_changes`] when the page tables were loaded.
@@ -53,7 +53,7 @@ impl Runner {
     pub(crate) fn new(hypervisor: Hypervisor, beacon: PhysAddr, verbose: bool) -> Self {
         arch::require_supervisor_protection();
         world::enable();
-        Self { hypervisor, vcpus: BTreeMap::new(), running: None, mappings: 0, beacon, verbose }
+        Self { hypervisor, vcpus: PerVcpu::new(), running: None, mappings: 0, beacon, verbose }
     }
 
     /// Runs whoever can run, until nobody can.
@@ -70,13 +70,13 @@ impl Runner {
     }
 
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
-        self.vcpus.get_mut(&id).expect("the vCPU was loaded before it ran")
+        self.vcpus.get_mut(id).expect("the vCPU was loaded before it ran")
     }
 
     /// Drops the vCPUs of domains that were destroyed: their numbers may be used again.
     fn forget(&mut self) {
         while let Some(domain) = self.hypervisor.gone() {
-            self.vcpus.retain(|id, _| id.domain != domain);
+            self.vcpus.forget(domain);
             self.running = self.running.filter(|id| id.domain != domain);
         }
     }
@@ -90,7 +90,7 @@ impl Runner {
             self.vcpu(before).leave_processor();
         }
         let entry = self.hypervisor.entry(id);
-        self.vcpus.entry(id).or_insert_with(|| Vcpu::new(&entry)).take_processor();
+        self.vcpus.get_or_make(id, || Vcpu::new(&entry)).take_processor();
         self.mappings = self.hypervisor.mapping_changes();
         self.running = Some(id);
     }
@@ -123,7 +123,7 @@ impl Runner {
         let (number, args) = self.vcpu(id).hypercall();
         crash::set_context(id.domain.into(), Some(number));
         let hypervisor = &mut self.hypervisor;
-        let vcpu = self.vcpus.get_mut(&id).expect("it has just run");
+        let vcpu = self.vcpus.get_mut(id).expect("it has just run");
         match number {
             hypercall::IRET => {
                 return match vcpu.change(|registers| hypervisor.iret(id, registers)) {
@@ -179,7 +179,7 @@ impl Runner {
             return Next::Same;
         }
         let hypervisor = &mut self.hypervisor;
-        let vcpu = self.vcpus.get_mut(&id).expect("it has just run");
+        let vcpu = self.vcpus.get_mut(id).expect("it has just run");
         match vcpu.change(|registers| hypervisor.raise(id, registers, exception)) {
             Ok(()) => Next::Same,
             Err(why) => self.kill(id, &format!("exception {vector} at {rip:#x}: {why}")),

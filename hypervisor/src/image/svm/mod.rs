@@ -6,7 +6,7 @@ mod vcpu;
 mod vmcb;
 mod world;
 
-use alloc::{collections::BTreeMap, format};
+use alloc::format;
 use core::arch::x86_64::__cpuid_count;
 
 use hypervisor::{
@@ -14,7 +14,7 @@ use hypervisor::{
 };
 use x86_64::PhysAddr;
 
-use super::{beacon, console, crash};
+use super::{beacon, console, crash, per_vcpu::PerVcpu};
 use exit::VmExit;
 use vcpu::{Refused, Vcpu};
 
@@ -32,7 +32,7 @@ enum Next {
 /// The guests and the library that decides about them.
 pub(crate) struct Runner {
     hypervisor: Hypervisor,
-    vcpus: BTreeMap<VcpuId, Vcpu>,
+    vcpus: PerVcpu<Vcpu>,
     /// Whose floating-point state is in the processor.
     running: Option<VcpuId>,
     beacon: PhysAddr,
@@ -44,7 +44,7 @@ impl Runner {
     pub(crate) fn new(hypervisor: Hypervisor, beacon: PhysAddr, verbose: bool) -> Self {
         world::enable();
         permissions::install();
-        Self { hypervisor, vcpus: BTreeMap::new(), running: None, beacon, verbose }
+        Self { hypervisor, vcpus: PerVcpu::new(), running: None, beacon, verbose }
     }
 
     /// Runs whoever can run, until nobody can.
@@ -64,13 +64,13 @@ impl Runner {
     }
 
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
-        self.vcpus.get_mut(&id).expect("the vCPU was loaded before it ran")
+        self.vcpus.get_mut(id).expect("the vCPU was loaded before it ran")
     }
 
     /// Drops the vCPUs of domains that were destroyed: their numbers may be used again.
     fn forget(&mut self) {
         while let Some(domain) = self.hypervisor.gone() {
-            self.vcpus.retain(|id, _| id.domain != domain);
+            self.vcpus.forget(domain);
             self.running = self.running.filter(|id| id.domain != domain);
         }
     }
@@ -84,7 +84,7 @@ impl Runner {
             self.vcpu(before).leave_processor();
         }
         let entry = self.hypervisor.entry(id);
-        self.vcpus.entry(id).or_insert_with(|| Vcpu::new(&entry)).take_processor();
+        self.vcpus.get_or_make(id, || Vcpu::new(&entry)).take_processor();
         self.running = Some(id);
     }
 
