@@ -140,6 +140,20 @@ impl EventChannels {
         None
     }
 
+    /// Ports of the two-level ABI that are not as they were at first.
+    pub(crate) fn changed(&self) -> Vec<u32> {
+        let mut ports = Vec::new();
+        for (n, bucket) in (0..MAX_PORTS / BUCKET).zip(&self.buckets) {
+            let Some(bucket) = bucket else { continue };
+            for (at, channel) in (0..).zip(bucket.iter()) {
+                if *channel != Channel::default() {
+                    ports.push(n * BUCKET + at);
+                }
+            }
+        }
+        ports
+    }
+
     /// Buckets that were allocated.
     pub(crate) fn buckets(&self) -> u64 {
         self.buckets.iter().flatten().count() as u64

@@ -77,11 +77,9 @@ impl Hypervisor {
 
     /// Goes over to the FIFO ABI. Events that are pending will be raised once their words are there.
     fn begin_fifo(&mut self, id: DomId) {
-        for port in 1..MAX_PORTS {
+        let changed = self.domain(id).map(|domain| domain.events.changed()).unwrap_or_default();
+        for port in changed {
             let Ok(channel) = self.port(id, port) else { continue };
-            if channel == Channel::default() {
-                continue;
-            }
             let pending = channel.binding != Binding::Closed && self.is_pending(id, port);
             let fresh = Channel { binding: channel.binding, vcpu: channel.vcpu, ..Channel::default() };
             self.set_port(id, port, Channel { pending, ..fresh });

@@ -36,7 +36,7 @@ impl<T> PerVcpu<T> {
             self.values.push((id, Box::new(make())));
             self.values.len() - 1
         });
-        &mut *self.values[at].1
+        &mut self.values[at].1
     }
 
     /// Drops those of a domain.
