@@ -225,6 +225,10 @@ impl P2m {
         memory.machine.write_u64(at, if hidden { entry & !PRESENT | HIDDEN } else { entry });
         memory.changes += 1;
         memory.get(mapping.mfn);
+        memory.frames.count_mapped(mapping.mfn, true);
+        if let Some(old) = old {
+            memory.frames.count_mapped(old.mfn, false);
+        }
         memory.work(1);
         self.changes += 1;
         memory.watch.note_change(self.domain);
@@ -238,6 +242,7 @@ impl P2m {
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
         memory.machine.write_u64(at, REMOVED);
+        memory.frames.count_mapped(old.mfn, false);
         memory.work(1);
         self.changes += 1;
         memory.watch.note_change(self.domain);
