@@ -12,7 +12,10 @@ use coverage_hypercall::harness::{Canary, CmpHeader, ConsoleHeader};
 use coverage_hypercall::program::{MAX_LEN, Status};
 use coverage_hypercall::ring::SKIP;
 use hyperfuzz_control::{CONTINUE, Control, End, KEEP, MAGIC, State, VERSION};
-use rustix::thread::{CpuSet, futex, sched_setaffinity};
+use rustix::{
+    io::Errno,
+    thread::{CpuSet, futex, sched_setaffinity},
+};
 
 use super::beacon::Target;
 use super::error::EngineError;
@@ -22,7 +25,7 @@ use super::{Engine, Execution, Outcome, Request};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
-/// Time without processor time after which QEMU is taken for dead.
+/// Time that we waited without QEMU using the processor, after which it is taken for dead.
 const STANDSTILL: Duration = Duration::from_secs(3);
 /// How often the host looks whether QEMU still lives while it waits.
 const SLICE: Duration = Duration::from_millis(50);
@@ -197,8 +200,10 @@ fn plugin_error(control: &Control) -> String {
 
 /// Waits until the plugin has answered with this number.
 fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
-    let mut began = None;
-    let mut progress: Option<(Option<u64>, Instant)> = None;
+    // Waits are counted instead of asking the clock: a host that was suspended goes on with a clock that is ahead, and
+    // neither QEMU nor we have run in between.
+    let mut waited = Duration::ZERO;
+    let mut progress: Option<(Option<u64>, Duration)> = None;
     loop {
         let control = process.control.control();
         let answer = control.answer.load(Ordering::Acquire);
@@ -209,28 +214,28 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
             return Ok(());
         }
         let slice = futex::Timespec { tv_sec: 0, tv_nsec: SLICE.as_nanos().try_into().unwrap_or(0) };
-        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)).is_ok() {
+        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)) != Err(Errno::TIMEDOUT) {
             continue;
         }
-        // Only now, as reading the clock and asking for the child costs something.
+        waited += SLICE;
         if control.answer.load(Ordering::Acquire) == expected {
             continue;
         }
         if let Some(status) = process.ended() {
             return Err(Lost::Died(status));
         }
-        if began.get_or_insert_with(Instant::now).elapsed() >= limit {
+        if waited >= limit {
             return Err(Lost::Late);
         }
         // A busy host makes QEMU slow, not idle: who uses no processor time at all waits for something that never comes.
         let ticks = process.ticks();
         match progress {
             Some((before, since)) if before == ticks => {
-                if since.elapsed() >= STANDSTILL {
+                if waited - since >= STANDSTILL {
                     return Err(Lost::Died("stood still without using the processor".into()));
                 }
             }
-            _ => progress = Some((ticks, Instant::now())),
+            _ => progress = Some((ticks, waited)),
         }
     }
 }
