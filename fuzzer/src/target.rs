@@ -57,6 +57,7 @@ pub struct Settings {
     qemu: PathBuf,
     core: Option<usize>,
     oracles: Oracles,
+    checked: bool,
 }
 
 /// What the hypervisor looks at.
@@ -86,13 +87,19 @@ impl Settings {
         let mut plants = plants.to_vec();
         plants.sort();
         plants.dedup();
-        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On })
+        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On, checked: false })
     }
 
     /// The same with other oracles.
     #[must_use]
     pub fn with_oracles(self, oracles: Oracles) -> Self {
         Self { oracles, ..self }
+    }
+
+    /// The same with machines that can be compared with each other, down to guest memory.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        Self { checked: true, ..self }
     }
 
     /// What the hypervisor looks at.
@@ -128,6 +135,7 @@ impl Settings {
             cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
+            note_pages: self.checked,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
         })
     }

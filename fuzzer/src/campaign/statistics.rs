@@ -85,6 +85,10 @@ impl Statistics {
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
         self.cover(operations, program, &execution.counters);
+        if execution.outcome == Outcome::Runaway {
+            // How many calls came back depends on when the guest was noticed.
+            return;
+        }
         for result in &execution.calls {
             let Some(name) = operations.get(usize::from(result.call)) else { continue };
             let operation = self.operations.entry(name).or_default();

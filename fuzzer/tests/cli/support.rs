@@ -128,6 +128,27 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Processes that keep the processors busy. Dropping it ends them.
+pub(crate) struct Load {
+    children: Vec<Child>,
+}
+
+impl Load {
+    pub(crate) fn start(processes: usize) -> Self {
+        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("starts");
+        Self { children: (0..processes).map(|_| busy()).collect() }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A campaign that runs beside the test. Dropping it ends it.
 pub(crate) struct Background {
     child: Option<Child>,
