@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::{
     Exit, effectiveness,
-    fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
+    session::session,
 };
 use crate::{
     campaign::store,
@@ -21,6 +21,7 @@ use crate::{
     program::{Program, generate, lower},
     report::{live::emit, output::say},
     target::{Oracles, Settings, Target},
+    triage::verify,
 };
 
 /// The commands of `hyperfuzz bench`.
@@ -296,6 +297,8 @@ fn measure(
 fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(f64, f64)> {
     let scratch = tempfile::tempdir()?;
     let options = CampaignOptions {
+        check_every: None,
+        replays: verify::REPLAYS,
         execs: None,
         corpus: "seeds".into(),
         until_finding: false,

@@ -9,6 +9,7 @@ mod fuzz;
 mod interface;
 mod options;
 mod replay;
+mod session;
 mod smoke;
 
 use std::{io::Write, process::ExitCode};

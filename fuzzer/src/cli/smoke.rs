@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use super::{
     Exit,
-    fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
+    session::session,
 };
 use crate::{
     interface::interface,

@@ -23,5 +23,5 @@ mod verdict;
 
 pub use executor::Candidate;
 pub use limits::{Ended, Limits};
-pub use session::{Driver, Plan, SessionError, run};
+pub use session::{Driver, News, Plan, SessionError, run};
 pub use strategy::{Form, Inputs, Signal, Strategy};

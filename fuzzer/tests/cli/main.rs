@@ -13,3 +13,4 @@ mod campaigns;
 mod effectiveness;
 mod support;
 mod tools;
+mod trust;
