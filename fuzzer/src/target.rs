@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::bail;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{EngineError, boot, bundle, qemu},
@@ -21,7 +22,7 @@ const DOMAINS: &str = include_str!("../../hypervisor/domains.conf");
 pub const RAM_SIZE: u64 = 32 << 20;
 
 /// What can be fuzzed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
@@ -50,7 +51,7 @@ impl Target {
 }
 
 /// A target with the switches of one campaign.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     target: Target,
     plants: Vec<String>,
@@ -61,7 +62,7 @@ pub struct Settings {
 }
 
 /// What the hypervisor looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Oracles {
     /// What each call touched.
     #[default]
@@ -116,6 +117,12 @@ impl Settings {
     #[must_use]
     pub fn on(&self, target: Target) -> Self {
         Self { target, ..self.clone() }
+    }
+
+    /// The same on another processor.
+    #[must_use]
+    pub fn on_core(&self, core: usize) -> Self {
+        Self { core: Some(core), ..self.clone() }
     }
 
     /// Planted bugs that are switched on, sorted.

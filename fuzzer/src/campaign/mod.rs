@@ -1,7 +1,7 @@
 //! Campaigns: a directory that lives as long as the fuzzing of one build does.
 //!
 //! [`store`] is the directory, [`ledger`] the one who writes it, [`statistics`] the counters. [`runner`] drives the loop of one
-//! machine: [`examine`] turns its candidates into findings, [`check`] looks whether the machine can be trusted.
+//! machine: [`examine`] turns its candidates into findings, [`check`] looks whether the machine can be trusted. [`team`] is many of them.
 
 pub mod check;
 pub mod examine;
@@ -10,3 +10,4 @@ pub mod operations;
 pub mod runner;
 pub mod statistics;
 pub mod store;
+pub mod team;

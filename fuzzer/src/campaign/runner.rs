@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     check::{Checker, Every, Mismatch, Tally},
     examine::{About, Examined, Examiner, Files, Unconfirmed},
@@ -72,7 +74,7 @@ pub trait Outlet {
 }
 
 /// How a runner treats what it finds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Care {
     /// Runs that a reproduction rate is taken from.
     pub replays: u32,

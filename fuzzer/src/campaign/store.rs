@@ -34,6 +34,9 @@ pub const FORMAT: u32 = 1;
 pub const TEXT_EXTENSION: &str = "hf";
 /// Extension of a program in wire form.
 pub const WIRE_EXTENSION: &str = "hfw";
+/// Files that a finding may have, in the order in which they are stored: the last one makes it complete.
+pub const FINDING_FILES: [&str; 6] =
+    ["original.hf", "program.hf", "program.hfw", "console.log", "finding.json", "report.txt"];
 /// Largest program file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
@@ -262,6 +265,34 @@ impl Store {
     /// The first file that cannot be read or understood.
     pub fn corpus(&self) -> Result<Vec<Program>, StoreError> {
         load_directory(&self.root.join("corpus"))
+    }
+
+    /// Programs in the corpus.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True where the corpus is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The files of a finding; the report is the last.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn finding_files(&self, bucket: &Bucket) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let directory = self.root.join("findings").join(bucket.name());
+        let read = |name: &str| {
+            let path = directory.join(name);
+            match fs::read(&path) {
+                Ok(content) => Ok(Some((name.to_owned(), content))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(io_error("read", &path)(error)),
+            }
+        };
+        let found: Result<Vec<_>, _> = FINDING_FILES.iter().map(|name| read(name)).collect();
+        Ok(found?.into_iter().flatten().collect())
     }
 
     /// Adds a program to the corpus, unless it is there.

@@ -305,7 +305,8 @@ fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(f64, f64)> {
         max_calls: args.calls as u16,
         json: false,
     };
-    let session = session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options)?;
+    let session =
+        session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options, None)?;
     let seconds = session.elapsed().as_secs_f64().max(1e-3);
     Ok((session.statistics.executions as f64 / seconds, session.statistics.calls as f64 / seconds))
 }

@@ -20,6 +20,7 @@ use crate::{
         runner::Runner,
         statistics::Statistics,
         store::{Description, FORMAT, Store},
+        team::lead::{self, Outcome, Team},
     },
     engine::Engine,
     feedback::{self, Ended, Limits, Plan, Strategy},
@@ -41,6 +42,8 @@ pub(super) struct Session {
     known_before: BTreeSet<Bucket>,
     unconfirmed: BTreeSet<Bucket>,
     checks: Tally,
+    /// Workers that had to be replaced.
+    replaced: u64,
     ended: Ended,
     elapsed: Duration,
     edges: usize,
@@ -49,7 +52,18 @@ pub(super) struct Session {
     pub(super) keep: bool,
 }
 
-/// Runs one session in a campaign directory.
+/// Several workers.
+#[derive(Default)]
+pub(super) struct Many {
+    /// One for each of these processors.
+    pub(super) cores: Vec<usize>,
+    /// Where other machines may join.
+    pub(super) listen: Option<String>,
+    /// Which other machine to join.
+    pub(super) join: Option<String>,
+}
+
+/// Runs one session in a campaign directory, with one worker in this process or with many in their own.
 ///
 /// # Errors
 /// What keeps it from running; everything found until then is stored.
@@ -59,43 +73,75 @@ pub(super) fn session(
     seed: u64,
     time: Option<Duration>,
     options: &CampaignOptions,
+    many: Option<Many>,
 ) -> anyhow::Result<Session> {
     let care = options.care();
     let settings = if options.checks() { settings.clone().checked() } else { settings.clone() };
     let start = options.initial()?;
     let stop = stop_flag()?;
-    let engine = settings.start()?;
-    let edges = engine.counters();
-    let build = hexadecimal(&engine.build_id());
+    let (engine, edges, build) = match &many {
+        None => {
+            let engine = settings.start()?;
+            let (edges, build) = facts(&engine);
+            (Some(engine), edges, build)
+        }
+        Some(many) => {
+            // Only to know what there is. In a thread of its own, which is all that is pinned.
+            let settings =
+                many.cores.first().map_or_else(|| settings.clone(), |core| settings.on_core(*core));
+            let looked = std::thread::spawn(move || settings.start().map(|engine| facts(&engine))).join();
+            let (edges, build) = looked.map_err(|_| anyhow::anyhow!("cannot look at the target"))??;
+            (None, edges, build)
+        }
+    };
     let mut store = Store::open(dir, description(&settings, &build, seed))?;
     let initial = initial_programs(&store, start)?;
     let known_before = store.findings()?;
     let mut live = Live::new(options.json);
     announce(&mut live, &store, initial.len(), &known_before);
     let classifier = Classifier::new(settings.symbols()?);
-    let plan = Plan {
-        seed: store.session_seed(),
-        initial,
-        known: known_before.clone(),
-        max_calls: options.max_calls.into(),
-        limits: Limits {
-            executions: options.execs,
-            calls: None,
-            deadline: time.map(|time| Instant::now() + time),
-            stop: stop.clone(),
-        },
-        strategy: Strategy::FULL,
-    };
     let about = about(&store);
+    let deadline = time.map(|time| Instant::now() + time);
     let mut ledger = Ledger::new(&mut store, live, edges, stop.clone(), options.until_finding);
-    let mut runner = Runner::new(&mut ledger, &settings, &classifier, &care, about, stop);
-    let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
-    let handed_on = runner.hand_on();
-    let checks = runner.checks();
-    let stored = result.as_ref().map_or(Ok(()), |(statistics, _)| ledger.write_metrics(statistics, checks));
+    let result = match engine {
+        Some(engine) => {
+            let plan = Plan {
+                seed: about.seed,
+                initial,
+                known: known_before.clone(),
+                max_calls: options.max_calls.into(),
+                limits: Limits { executions: options.execs, calls: None, deadline, stop: stop.clone() },
+                strategy: Strategy::FULL,
+            };
+            let mut runner = Runner::new(&mut ledger, &settings, &classifier, &care, about, stop);
+            let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
+            let (handed_on, checks) = (runner.hand_on(), runner.checks());
+            result.map_err(anyhow::Error::from).and_then(|(statistics, ended)| {
+                handed_on?;
+                Ok(Outcome { statistics, checks, ended, replaced: 0 })
+            })
+        }
+        None => {
+            let Many { cores, listen, join } = many.unwrap_or_default();
+            let team = Team {
+                cores,
+                listen,
+                join,
+                settings,
+                max_calls: options.max_calls,
+                care,
+                about,
+                executions: options.execs,
+                deadline,
+                stop,
+            };
+            lead::run(&team, &initial, &known_before, &mut ledger)
+        }
+    };
+    let stored =
+        result.as_ref().map_or(Ok(()), |outcome| ledger.write_metrics(&outcome.statistics, outcome.checks));
     let Closed { live, findings, unconfirmed } = ledger.close();
-    let (statistics, ended) = result?;
-    handed_on?;
+    let Outcome { statistics, checks, ended, replaced } = result?;
     stored?;
     Ok(Session {
         statistics,
@@ -103,12 +149,18 @@ pub(super) fn session(
         known_before,
         unconfirmed,
         checks,
+        replaced,
         ended,
         elapsed: live.elapsed(),
         edges,
         dir: dir.to_owned(),
         keep: true,
     })
+}
+
+/// Edges and build of a target.
+fn facts(engine: &impl Engine) -> (usize, String) {
+    (engine.counters(), hexadecimal(&engine.build_id()))
 }
 
 /// What a campaign with these switches is about.
@@ -205,7 +257,7 @@ impl Session {
                 "seconds": seconds, "statistics": self.statistics, "edges_total": self.edges,
                 "operations": rows, "findings": self.findings.iter().map(|(bucket, _)| bucket).collect::<Vec<_>>(),
                 "known": self.known_again().collect::<Vec<_>>(), "unconfirmed": self.unconfirmed,
-                "checks": self.checks,
+                "checks": self.checks, "workers_replaced": self.replaced,
             }));
             return;
         }
@@ -223,6 +275,10 @@ impl Session {
             0 => String::new(),
             n => format!(", {n} machines replaced"),
         };
+        let replaced = match self.replaced {
+            0 => String::new(),
+            n => format!(", {n} workers replaced"),
+        };
         let checks = match self.checks {
             Tally { mismatches: 0, passed: 0, .. } => String::new(),
             Tally { mismatches: 0, passed, .. } => format!(", {passed} self-checks passed"),
@@ -231,7 +287,7 @@ impl Session {
             }
         };
         say!(
-            "verdict: {} new, {} known findings{unconfirmed}{restarts}{checks}; {} executions in {} ({:.0}/s, {:.0} calls/s), {} of {} edges, corpus {}, {reached} of {} operations reached",
+            "verdict: {} new, {} known findings{unconfirmed}{restarts}{replaced}{checks}; {} executions in {} ({:.0}/s, {:.0} calls/s), {} of {} edges, corpus {}, {reached} of {} operations reached",
             self.findings.len(),
             self.known_again().count(),
             self.statistics.executions,

@@ -11,6 +11,7 @@
 
 mod coin;
 mod comparisons;
+pub mod exchange;
 mod executor;
 mod favour;
 mod havoc;

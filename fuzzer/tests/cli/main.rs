@@ -14,3 +14,4 @@ mod effectiveness;
 mod support;
 mod tools;
 mod trust;
+mod workers;
