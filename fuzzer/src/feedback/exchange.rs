@@ -186,10 +186,8 @@ mod tests {
         let begin = Instant::now();
         loop {
             for (index, hub) in hubs.iter_mut().enumerate() {
-                if let Some(heard) = hub.hear().unwrap() {
-                    if index == who {
-                        return heard;
-                    }
+                if let Some(heard) = hub.hear().unwrap().filter(|_| index == who) {
+                    return heard;
                 }
             }
             assert!(begin.elapsed() < Duration::from_secs(60), "nothing was heard");
