@@ -37,6 +37,9 @@ pub enum Marker {
     Enter = 5,
     /// The hypervisor runs from here on.
     Leave = 6,
+    /// The instruction behind the marker and its NOP is `mov cr3, rdi`, and the hypervisor's own half of the address space stays as it
+    /// is. A host that keeps translations may carry it out itself, and forget the other half's only.
+    Tables = 7,
 }
 
 impl Marker {
@@ -49,6 +52,7 @@ impl Marker {
             4 => Self::Idle,
             5 => Self::Enter,
             6 => Self::Leave,
+            7 => Self::Tables,
             _ => return None,
         })
     }

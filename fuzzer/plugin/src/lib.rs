@@ -11,6 +11,7 @@
 //! | `translate` | what is added to translated code |
 //! | `run` | the life of the machine: snapshot, doorbell, reset, end, watchdog |
 //! | `budget` | whose blocks are counted, and against which limit |
+//! | `tables` | which translations survive a change of page tables |
 //! | `cpu`, `memory`, `devices` | saving and restoring each of these |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
 
@@ -20,6 +21,7 @@ mod devices;
 mod memory;
 mod qemu;
 mod run;
+mod tables;
 mod translate;
 
 use core::ffi::{CStr, c_char, c_int, c_void};

@@ -7,8 +7,8 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use crate::budget::BLOCKS;
 use crate::qemu::{Block, CB_NO_REGS, Callback, INLINE_ADD_U64, PluginId};
 use crate::run::{
-    PORT_ACCESSES, VMRUN, end_argument, end_reached, guest_entered, guest_left, plugin, ready_argument,
-    ready_reached, switch_argument,
+    MOV_CR3_RDI, PORT_ACCESSES, VMRUN, end_argument, end_reached, guest_entered, guest_left, plugin,
+    ready_argument, ready_reached, switch_argument, tables_due,
 };
 
 /// True for an instruction that accesses a port other than the debug console's, 0xe9, which has no state.
@@ -69,6 +69,19 @@ pub(crate) unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block)
                 }
                 Marker::Enter => (guest_entered as Callback, switch_argument(offset)),
                 Marker::Leave => (guest_left as Callback, switch_argument(offset)),
+                Marker::Tables => {
+                    // Registers are in memory only where a block begins. Between the marker and the instruction is a NOP.
+                    let next = (index == 0 && count > 2).then(|| (qemu.block_insn)(block, 2));
+                    let Some(next) = next.filter(|&next| {
+                        let code =
+                            core::slice::from_raw_parts((qemu.insn_data)(next), (qemu.insn_size)(next));
+                        code == MOV_CR3_RDI
+                    }) else {
+                        continue;
+                    };
+                    let behind = (qemu.insn_vaddr)(next).wrapping_add(MOV_CR3_RDI.len() as u64);
+                    (tables_due as Callback, plugin.tables_argument(offset, behind))
+                }
                 Marker::Done | Marker::Crash | Marker::Idle => {
                     (end_reached as Callback, end_argument(offset, marker))
                 }

@@ -123,6 +123,52 @@ pub struct Timing {
     pub device_resets: u64,
 }
 
+/// Where the time of all executions since the engine was made went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Split {
+    /// Executions.
+    pub executions: u64,
+    /// Putting the request where the plugin finds it.
+    pub stage: Duration,
+    /// Ringing, waking each other up, and what QEMU does between the end of a run and the answer.
+    pub handover: Duration,
+    /// Resets.
+    pub reset: Duration,
+    /// The executions themselves.
+    pub run: Duration,
+    /// Reading what they left behind.
+    pub read: Duration,
+    /// Pages that resets brought back.
+    pub dirty_pages: u64,
+}
+
+impl Split {
+    /// Adds an execution: when it was staged, rung for, answered and read.
+    fn add(&mut self, timing: &Timing, [began, rung, answered, read]: [Instant; 4]) {
+        self.executions += 1;
+        self.stage += rung - began;
+        self.handover += timing.round_trip.saturating_sub(timing.reset + timing.run);
+        self.reset += timing.reset;
+        self.run += timing.run;
+        self.read += read - answered;
+        self.dirty_pages += u64::from(timing.dirty_pages);
+    }
+
+    /// What was added after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            executions: self.executions - before.executions,
+            stage: self.stage - before.stage,
+            handover: self.handover - before.handover,
+            reset: self.reset - before.reset,
+            run: self.run - before.run,
+            read: self.read - before.read,
+            dirty_pages: self.dirty_pages - before.dirty_pages,
+        }
+    }
+}
+
 /// Why a wait ended without an answer.
 enum Lost {
     /// QEMU ended.
@@ -345,6 +391,7 @@ pub struct QemuEngine {
     restarts: u64,
     reader: Reader,
     round_trip: Duration,
+    split: Split,
     /// Machines go on without a reset where they can.
     keep: bool,
 }
@@ -366,6 +413,7 @@ impl QemuEngine {
             restarts: 0,
             reader: Reader::default(),
             round_trip: Duration::ZERO,
+            split: Split::default(),
             keep: false,
         })
     }
@@ -396,6 +444,12 @@ impl QemuEngine {
             dirty_pages: control.dirty_pages.load(Ordering::Relaxed),
             device_resets: control.device_resets.load(Ordering::Relaxed),
         }
+    }
+
+    /// Where the time of all executions went.
+    #[must_use]
+    pub const fn split(&self) -> Split {
+        self.split
     }
 
     /// Process number of QEMU, if it runs: for tests that kill it.
@@ -433,12 +487,13 @@ impl Engine for QemuEngine {
             let limit = self.config.wall_limit;
             let keep = self.keep;
             let machine = self.machine()?;
-            machine.stage(request, keep)?;
             let began = Instant::now();
+            machine.stage(request, keep)?;
+            let rung = Instant::now();
             let end = machine.run(limit);
+            let answered = Instant::now();
             let in_guest = machine.in_guest();
-            let round_trip = began.elapsed();
-            self.round_trip = round_trip;
+            self.round_trip = answered - rung;
             let outcome = match end {
                 Ok(End::Done) => Outcome::Done,
                 Ok(End::Idle) => Outcome::Idle,
@@ -479,6 +534,7 @@ impl Engine for QemuEngine {
                 && outcome == Outcome::Done
                 && !execution.corrupt
                 && execution.calls.iter().any(|call| back(call.status));
+            self.split.add(&self.timing(), [began, rung, answered, Instant::now()]);
             return Ok(());
         }
         *execution = lost(Outcome::Timeout, self.counters);

@@ -10,6 +10,8 @@ pub(crate) mod machine_code;
 
 mod agent;
 mod alike;
+mod answers;
+mod argo;
 mod corpora;
 mod coverage;
 mod domctl;
