@@ -4,7 +4,7 @@
 //! two context switches. QEMU may die, stop or hang at any moment; it is then replaced, and the execution is repeated.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 use coverage_hypercall::channel::{ChannelHeader, REQUEST_DATA, REQUEST_RING};
@@ -17,10 +17,12 @@ use rustix::{
     thread::{CpuSet, futex, sched_setaffinity},
 };
 
+use super::aftermath::{Aftermath, page_hashes};
 use super::beacon::Target;
 use super::error::EngineError;
 use super::process::{Process, check_version};
 use super::results::{Reader, read_canaries, read_crash};
+
 use super::{Engine, Execution, Outcome, Request};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
@@ -70,6 +72,8 @@ pub struct QemuConfig {
     pub wall_limit: Duration,
     /// Limit for the boot.
     pub boot_limit: Duration,
+    /// Note what each page holds at the snapshot, so that [`Engine::aftermath`] has an answer. Takes some milliseconds at each boot.
+    pub note_pages: bool,
     /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
     pub work_directory: Option<PathBuf>,
 }
@@ -91,6 +95,7 @@ impl QemuConfig {
             guest_blocks: 500_000,
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
+            note_pages: false,
             work_directory: None,
         }
     }
@@ -190,6 +195,8 @@ struct Machine {
     serial: u32,
     /// The last execution left the machine where it can go on without a reset.
     can_go_on: bool,
+    /// Hashes of the pages at the snapshot, where they are noted.
+    pristine: Option<Arc<[u64]>>,
 }
 
 /// The text of the plugin's error.
@@ -279,7 +286,13 @@ impl Machine {
         control.text_base.store(target.text.base as u64, Ordering::Relaxed);
         control.text_len.store(target.text.len as u64, Ordering::Relaxed);
         let (snapshot_header, snapshot_written) = (target.header, target.console_written);
-        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false })
+        let pristine = if config.note_pages {
+            let mut memory = vec![0; process.memory.len()];
+            process.memory.read(0, &mut memory).then(|| page_hashes(&memory).into())
+        } else {
+            None
+        };
+        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false, pristine })
     }
 
     /// The machine as it stands, where it goes on from there; none if the guest has left it in no state to do so.
@@ -551,5 +564,10 @@ impl Engine for QemuEngine {
 
     fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    fn aftermath(&self) -> Option<Aftermath> {
+        let pristine = self.machine.as_ref()?.pristine.clone()?;
+        Some(Aftermath { memory: self.memory(), pristine })
     }
 }
