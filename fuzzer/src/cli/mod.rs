@@ -9,6 +9,7 @@ mod fuzz;
 mod interface;
 mod options;
 mod replay;
+mod report;
 mod session;
 mod smoke;
 mod worker;
@@ -81,6 +82,8 @@ enum Command {
     Corpus(corpus::Command),
     /// Print what the fuzzer knows of the hypercalls, or what a campaign did with each.
     Interface(interface::Args),
+    /// Write one self-contained page about a campaign: progress, findings, operations, source coverage.
+    Report(report::Args),
     /// Say what this machine has, what is missing, and what will be used.
     Doctor(doctor::Args),
     /// Measure.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Interface(args) => interface::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Worker => worker::run(),
