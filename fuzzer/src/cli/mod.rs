@@ -10,6 +10,7 @@ mod interface;
 mod options;
 mod replay;
 mod session;
+mod signals;
 mod smoke;
 mod worker;
 
@@ -103,6 +104,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
+    if let Err(error) = signals::explain_lost_memory() {
+        return fail(format_args!("{error:#}"));
+    }
     let result = match cli.command {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),
