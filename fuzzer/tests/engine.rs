@@ -145,6 +145,58 @@ fn refuses_another_qemu() {
     assert!(error.contains("hyperfuzz doctor"), "{error}");
 }
 
+/// A file in place of QEMU that does something with the private directory `$dir` and goes on as QEMU.
+fn before_qemu(directory: &Path, name: &str, action: &str) -> PathBuf {
+    let text = format!(
+        "test $1 != --version || exec qemu-system-x86_64 --version\n\
+         for word in \"$@\"; do case \"$word\" in *control=*) control=${{word##*control=}};; esac; done\n\
+         dir=$(dirname \"$control\")\n{action}\nexec qemu-system-x86_64 \"$@\""
+    );
+    script(directory, name, &text)
+}
+
+#[test]
+fn names_files_that_somebody_lays_hands_on() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, action, words) in [
+        ("removes", "rm \"$dir/ram\"", ["/ram` (guest memory)", "was replaced by another file"]),
+        ("unlinks", "rm \"$dir/control\"", ["/control` (the control file)", "was removed"]),
+        (
+            "truncates",
+            "truncate -s 4096 \"$control\"",
+            ["/control` (the control file)", "has 4096 bytes instead of"],
+        ),
+        ("spoils", ": > \"$dir/plugin.so\"", ["plugin.so", "cannot load the plugin"]),
+    ] {
+        let binary = before_qemu(directory.path(), name, action);
+        let error = QemuEngine::start(QemuConfig { binary, ..config() }).expect_err(name).to_string();
+        for word in words {
+            assert!(error.contains(word), "{name}: no {word:?} in {error}");
+        }
+    }
+}
+
+#[test]
+fn boots_again_where_a_machine_died_on_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = directory.path().join("count");
+    let fails = |boots: usize| {
+        fs::write(&count, "").unwrap();
+        let count = count.display();
+        format!("echo >> {count}; test $(wc -l < {count}) -gt {boots} || {{ echo out of luck >&2; exit 9; }}")
+    };
+    let binary = before_qemu(directory.path(), "unlucky", &fails(2));
+    let mut engine = QemuEngine::start(QemuConfig { binary, ..config() }).unwrap();
+    let notices = engine.notices();
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices[1].contains("attempt 2 of 3") && notices[1].contains("out of luck"), "{notices:?}");
+    assert!(engine.notices().is_empty());
+    assert_eq!(execute(&mut engine, guest::DONE).outcome, Outcome::Done);
+    let binary = before_qemu(directory.path(), "hopeless", &fails(3));
+    let error = QemuEngine::start(QemuConfig { binary, ..config() }).expect_err("bounded").to_string();
+    assert!(error.contains("exit code 9") && error.contains("out of luck"), "{error}");
+}
+
 #[test]
 fn says_where_memory_cannot_be_made() {
     let directory = tempfile::tempdir().unwrap();

@@ -8,7 +8,8 @@ use planted_bugs::Bug;
 
 use super::{
     Exit,
-    options::{duration, seeds, stop_flag},
+    options::{duration, seeds},
+    signals::stop_flag,
 };
 use crate::{
     bench::{

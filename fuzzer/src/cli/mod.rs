@@ -11,6 +11,7 @@ mod options;
 mod replay;
 mod report;
 mod session;
+mod signals;
 mod smoke;
 mod worker;
 
@@ -106,6 +107,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
+    if let Err(error) = signals::explain_lost_memory() {
+        return fail(format_args!("{error:#}"));
+    }
     let result = match cli.command {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),

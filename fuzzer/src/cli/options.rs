@@ -1,10 +1,6 @@
 //! Options that several commands share.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -154,24 +150,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         Some(s @ 1..=3_155_760_000) => Ok(Duration::from_secs(s)),
         _ => Err("expected between one second and a hundred years".into()),
     }
-}
-
-/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the process at once.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub(super) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            i32::from(super::Exit::Failed as u8),
-            stop.clone(),
-        )
-        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-        .context("cannot install the handler of Ctrl-C")?;
-    }
-    Ok(stop)
 }
 
 #[cfg(test)]

@@ -53,6 +53,18 @@ pub enum EngineError {
         /// End of the target's console.
         console: String,
     },
+    /// Somebody else laid hands on a file that is shared with QEMU.
+    #[error(
+        "`{path}` ({what}) {problem} while QEMU started; keep others away from there, or name another work directory"
+    )]
+    Tampered {
+        /// Which file.
+        path: PathBuf,
+        /// What it is for.
+        what: &'static str,
+        /// What happened to it.
+        problem: String,
+    },
     /// The target did not report that it is ready.
     #[error(
         "the target was not ready after {seconds} s: it hangs, or it never executes the ready marker; \

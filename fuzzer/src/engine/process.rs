@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,6 +30,37 @@ pub(super) struct Process {
     stderr: File,
     console: File,
     directory: Option<TempDir>,
+    /// Files that are shared with QEMU, as they were made.
+    shared: Vec<Shared>,
+}
+
+/// A file that is shared with QEMU.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    what: &'static str,
+    /// Its number and its length in bytes.
+    made: (u64, u64),
+}
+
+impl Shared {
+    fn note(path: PathBuf, what: &'static str) -> Result<Self, EngineError> {
+        let metadata = fs::metadata(&path).map_err(at(&path, what))?;
+        Ok(Self { made: (metadata.ino(), metadata.len()), path, what })
+    }
+
+    /// Fails if it is not what it was.
+    fn check(&self) -> Result<(), EngineError> {
+        let problem = match fs::metadata(&self.path) {
+            Err(error) => format!("was removed ({error})"),
+            Ok(now) if now.ino() != self.made.0 => "was replaced by another file".to_owned(),
+            Ok(now) if now.len() != self.made.1 => {
+                format!("has {} bytes instead of {}", now.len(), self.made.1)
+            }
+            Ok(_) => return Ok(()),
+        };
+        Err(EngineError::Tampered { path: self.path.clone(), what: self.what, problem })
+    }
 }
 
 /// Gives an I/O error its place.
@@ -162,6 +194,10 @@ impl Process {
         let control =
             ControlFile::create(&path("control")).map_err(at(&path("control"), "the control file"))?;
         config.prepare(control.control());
+        let shared = vec![
+            Shared::note(path("ram"), "guest memory")?,
+            Shared::note(path("control"), "the control file")?,
+        ];
         let console = File::create_new(path("console")).map_err(at(&path("console"), "the console"))?;
         drop(console);
         let console = File::open(path("console")).map_err(at(&path("console"), "the console"))?;
@@ -178,7 +214,27 @@ impl Process {
         unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
         let child =
             command.spawn().map_err(|source| EngineError::Start { binary: config.binary.clone(), source })?;
-        Ok(Self { memory, control, child, stderr, console, directory: Some(directory) })
+        Ok(Self { memory, control, child, stderr, console, directory: Some(directory), shared })
+    }
+
+    /// Fails if somebody has laid hands on the files that are shared with QEMU. Until [`Self::forget_files`].
+    ///
+    /// # Errors
+    /// What happened to which file.
+    pub(super) fn check_files(&self) -> Result<(), EngineError> {
+        self.shared.iter().try_for_each(Shared::check)
+    }
+
+    /// True where a thread of QEMU's runs, would if it could, or waits for a disk (proc(5), field 3 of `stat`).
+    pub(super) fn wants_processor(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return false };
+        let busy = |stat: String| {
+            let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+            matches!(state, Some('R' | 'D'))
+        };
+        let mut stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        stats.any(busy)
     }
 
     /// The end of the target's console at boot.

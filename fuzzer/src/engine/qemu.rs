@@ -12,25 +12,21 @@ use coverage_hypercall::harness::{Canary, CmpHeader, ConsoleHeader};
 use coverage_hypercall::program::{MAX_LEN, Status};
 use coverage_hypercall::ring::SKIP;
 use hyperfuzz_control::{CONTINUE, Control, End, KEEP, MAGIC, State, VERSION};
-use rustix::{
-    io::Errno,
-    thread::{CpuSet, futex, sched_setaffinity},
-};
+use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
 use super::aftermath::{Aftermath, page_hashes};
 use super::beacon::Target;
 use super::error::EngineError;
 use super::process::{Process, check_version};
 use super::results::{Reader, read_canaries, read_crash};
+use super::wait::{Lost, plugin_error, wait};
 
 use super::{Engine, Execution, Outcome, Request};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
-/// Time that we waited without QEMU using the processor, after which it is taken for dead.
-const STANDSTILL: Duration = Duration::from_secs(3);
-/// How often the host looks whether QEMU still lives while it waits.
-const SLICE: Duration = Duration::from_millis(50);
+/// How often a machine is booted where QEMU ends on the way, before there is none.
+const BOOTS: u32 = 3;
 
 /// Offset of `request_produced` in the channel's header.
 const REQUEST_PRODUCED: usize = core::mem::offset_of!(ChannelHeader, request_produced);
@@ -172,16 +168,6 @@ impl Split {
     }
 }
 
-/// Why a wait ended without an answer.
-enum Lost {
-    /// QEMU ended.
-    Died(String),
-    /// The plugin gave up.
-    Failed(String),
-    /// The limit was reached.
-    Late,
-}
-
 /// A machine that stands at its snapshot, or at the end of an execution.
 #[derive(Debug)]
 struct Machine {
@@ -199,54 +185,6 @@ struct Machine {
     pristine: Option<Arc<[u64]>>,
 }
 
-/// The text of the plugin's error.
-fn plugin_error(control: &Control) -> String {
-    let (text, len) = control.error();
-    String::from_utf8_lossy(&text[..len]).into_owned()
-}
-
-/// Waits until the plugin has answered with this number.
-fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
-    // Waits are counted instead of asking the clock: a host that was suspended goes on with a clock that is ahead, and
-    // neither QEMU nor we have run in between.
-    let mut waited = Duration::ZERO;
-    let mut progress: Option<(Option<u64>, Duration)> = None;
-    loop {
-        let control = process.control.control();
-        let answer = control.answer.load(Ordering::Acquire);
-        if State::from_u32(control.state.load(Ordering::Acquire)) == Some(State::Failed) {
-            return Err(Lost::Failed(plugin_error(control)));
-        }
-        if answer == expected {
-            return Ok(());
-        }
-        let slice = futex::Timespec { tv_sec: 0, tv_nsec: SLICE.as_nanos().try_into().unwrap_or(0) };
-        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)) != Err(Errno::TIMEDOUT) {
-            continue;
-        }
-        waited += SLICE;
-        if control.answer.load(Ordering::Acquire) == expected {
-            continue;
-        }
-        if let Some(status) = process.ended() {
-            return Err(Lost::Died(status));
-        }
-        if waited >= limit {
-            return Err(Lost::Late);
-        }
-        // A busy host makes QEMU slow, not idle: who uses no processor time at all waits for something that never comes.
-        let ticks = process.ticks();
-        match progress {
-            Some((before, since)) if before == ticks => {
-                if waited - since >= STANDSTILL {
-                    return Err(Lost::Died("stood still without using the processor".into()));
-                }
-            }
-            _ => progress = Some((ticks, waited)),
-        }
-    }
-}
-
 impl Machine {
     /// Boots a machine up to its snapshot.
     fn boot(config: &QemuConfig) -> Result<Self, EngineError> {
@@ -262,7 +200,9 @@ impl Machine {
             })?;
         }
         let mut process = Process::start(config)?;
-        match wait(&mut process, 1, config.boot_limit) {
+        let waited = wait(&mut process, 1, config.boot_limit);
+        process.check_files()?;
+        match waited {
             Ok(()) => {}
             Err(Lost::Died(status)) => {
                 let failed = process.control.control().state.load(Ordering::Acquire) == State::Failed as u32;
@@ -381,6 +321,19 @@ impl Machine {
     }
 }
 
+/// Boots a machine, and again where QEMU ended on the way: on a host that is out of memory for a moment, say.
+fn boot(config: &QemuConfig, notices: &mut Vec<String>) -> Result<Machine, EngineError> {
+    for attempt in 1..BOOTS {
+        match Machine::boot(config) {
+            Err(error @ (EngineError::Died { .. } | EngineError::Tampered { .. })) => {
+                notices.push(format!("no machine at attempt {attempt} of {BOOTS}, trying again: {error}"));
+            }
+            end => return end,
+        }
+    }
+    Machine::boot(config)
+}
+
 /// An execution of which nothing is known but its end.
 fn lost(outcome: Outcome, counters: usize) -> Execution {
     Execution { outcome, counters: vec![0; counters], ..Execution::default() }
@@ -399,6 +352,8 @@ pub struct QemuEngine {
     split: Split,
     /// Machines go on without a reset where they can.
     keep: bool,
+    /// What people should hear.
+    notices: Vec<String>,
 }
 
 impl QemuEngine {
@@ -409,7 +364,8 @@ impl QemuEngine {
     /// If no machine can be had; the error says why and what to do.
     pub fn start(config: QemuConfig) -> Result<Self, EngineError> {
         check_version(&config.binary)?;
-        let machine = Machine::boot(&config)?;
+        let mut notices = Vec::new();
+        let machine = boot(&config, &mut notices)?;
         Ok(Self {
             counters: machine.target.counters.len,
             build_id: machine.target.build_id,
@@ -420,6 +376,7 @@ impl QemuEngine {
             round_trip: Duration::ZERO,
             split: Split::default(),
             keep: false,
+            notices,
         })
     }
 
@@ -427,7 +384,7 @@ impl QemuEngine {
     fn machine(&mut self) -> Result<&mut Machine, EngineError> {
         let machine = match self.machine.take() {
             Some(machine) => machine,
-            None => Machine::boot(&self.config)?,
+            None => boot(&self.config, &mut self.notices)?,
         };
         if machine.target.counters.len != self.counters {
             let problem =
@@ -564,6 +521,10 @@ impl Engine for QemuEngine {
 
     fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     fn aftermath(&self) -> Option<Aftermath> {
