@@ -8,7 +8,7 @@
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, State};
 use rustix::thread::futex;
 
-use crate::budget::{Account, BLOCKS, Limits};
+use crate::budget::{Account, Limits};
+use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
 use crate::memory::Memory;
 use crate::qemu::{Cpu, Qemu};
+use crate::translate::{BEGINS_BLOCK, Callbacks, Observer, VMRUN};
 
-/// Port instructions that were executed. An inline operation of the translated code counts it.
-pub(crate) static PORT_ACCESSES: AtomicU64 = AtomicU64::new(0);
 /// The plugin. Set once, before the machine exists.
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
@@ -71,8 +71,8 @@ struct Machine {
 unsafe impl Send for Machine {}
 
 /// Everything.
-pub(crate) struct Plugin {
-    pub(crate) qemu: Qemu,
+struct Plugin {
+    qemu: Qemu,
     control: &'static Control,
     layout: Layout,
     machine: Mutex<Machine>,
@@ -87,7 +87,7 @@ pub(crate) struct Plugin {
 const MAX_EXITS_TO: usize = 64;
 
 /// The plugin; it exists before any callback is registered.
-pub(crate) fn plugin() -> Option<&'static Plugin> {
+fn plugin() -> Option<&'static Plugin> {
     PLUGIN.get()
 }
 
@@ -95,8 +95,11 @@ pub(crate) fn plugin() -> Option<&'static Plugin> {
 ///
 /// # Errors
 /// If the watchdog cannot be started.
-pub(crate) fn install(qemu: Qemu, control: &'static Control) -> Result<(), String> {
-    let layout = Layout::find(&qemu)?;
+pub(crate) fn install(
+    qemu: Qemu,
+    layout: Layout,
+    control: &'static Control,
+) -> Result<&'static dyn Observer, String> {
     let plugin = PLUGIN.get_or_init(|| Plugin {
         qemu,
         control,
@@ -113,7 +116,7 @@ pub(crate) fn install(qemu: Qemu, control: &'static Control) -> Result<(), Strin
         .map_err(|error| format!("cannot start the watchdog: {error}"))?;
     // SAFETY: the handler lives as long as the process and ignores its argument.
     unsafe { (qemu.on_state_change)(state_changed, ptr::null_mut()) };
-    Ok(())
+    Ok(plugin)
 }
 
 impl Plugin {
@@ -137,49 +140,10 @@ impl Plugin {
         wake(&self.control.answer);
     }
 
-    /// Notes that code was translated, and gives its offset in guest memory, if it lies there.
-    pub(crate) fn translated(&self, host: *const u8) -> Option<usize> {
-        let mut machine = self.machine();
-        if machine.memory.is_none() {
-            match Memory::find(&self.qemu, self.control.ram_size.load(Ordering::Relaxed)) {
-                Ok(memory) => machine.memory = Some(memory),
-                Err(error) => {
-                    self.fail(&error);
-                    return None;
-                }
-            }
-        }
-        let memory = machine.memory.as_mut()?;
-        let offset = memory.offset_of(host)?;
-        memory.note_code(offset);
-        Some(offset)
-    }
-
     /// True where markers at this offset are honoured.
     fn in_text(&self, offset: u64) -> bool {
         let base = self.control.text_base.load(Ordering::Relaxed);
         offset.wrapping_sub(base) < self.control.text_len.load(Ordering::Relaxed)
-    }
-
-    /// Notes that VMRUN was translated at this offset. False where that is no business of the hypervisor's.
-    pub(crate) fn note_vmrun(&self, offset: usize) -> bool {
-        // Where the hypervisor's code lies is not known before the snapshot.
-        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
-        if known && !self.in_text(offset as u64) {
-            return false;
-        }
-        let exits_to = &mut self.machine().exits_to;
-        let next = offset + VMRUN.len();
-        let noted = exits_to.contains(&next);
-        if !noted && exits_to.len() < MAX_EXITS_TO {
-            exits_to.push(next);
-        }
-        noted || exits_to.contains(&next)
-    }
-
-    /// True where the hypervisor goes on at this offset after a VM exit.
-    pub(crate) fn is_behind_vmrun(&self, offset: usize) -> bool {
-        self.machine().exits_to.contains(&offset)
     }
 
     /// A run that is over one of its limits ends here, in a callback of translated code.
@@ -361,6 +325,48 @@ impl Plugin {
     }
 }
 
+impl Observer for Plugin {
+    fn translated(&self, host: *const u8) -> Option<usize> {
+        let mut machine = self.machine();
+        if machine.memory.is_none() {
+            match Memory::find(&self.qemu, self.control.ram_size.load(Ordering::Relaxed)) {
+                Ok(memory) => machine.memory = Some(memory),
+                Err(error) => {
+                    self.fail(&error);
+                    return None;
+                }
+            }
+        }
+        let memory = machine.memory.as_mut()?;
+        let offset = memory.offset_of(host)?;
+        memory.note_code(offset);
+        Some(offset)
+    }
+
+    fn note_vmrun(&self, offset: usize) -> bool {
+        // Where the hypervisor's code lies is not known before the snapshot.
+        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
+        if known && !self.in_text(offset as u64) {
+            return false;
+        }
+        let exits_to = &mut self.machine().exits_to;
+        let next = offset + VMRUN.len();
+        let noted = exits_to.contains(&next);
+        if !noted && exits_to.len() < MAX_EXITS_TO {
+            exits_to.push(next);
+        }
+        noted || exits_to.contains(&next)
+    }
+
+    fn is_behind_vmrun(&self, offset: usize) -> bool {
+        self.machine().exits_to.contains(&offset)
+    }
+
+    fn callbacks(&self) -> &'static Callbacks {
+        &Callbacks { ready: ready_reached, end: end_reached, enter: guest_entered, leave: guest_left }
+    }
+}
+
 /// Wakes the host.
 fn wake(word: &AtomicU32) {
     // Nobody may be waiting; that is no error, and there is no other for a mapped word.
@@ -372,20 +378,6 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Bit of [`ready_argument`]: the marker begins its block. Canonical addresses lose nothing by a shift.
-const BEGINS_BLOCK: usize = 1;
-
-/// Packs where a ready marker is, in virtual memory, into the argument of its callback.
-pub(crate) fn ready_argument(address: u64, begins_block: bool) -> *mut c_void {
-    #[expect(clippy::cast_possible_truncation, reason = "QEMU runs on 64-bit hosts here")]
-    ptr::without_provenance_mut(((address as usize) << 1) | usize::from(begins_block))
-}
-
-/// Packs where another marker is, in guest memory, and which one, into the argument of its callback.
-pub(crate) fn end_argument(offset: usize, marker: Marker) -> *mut c_void {
-    ptr::without_provenance_mut((offset << 8) | marker as usize)
-}
-
 /// The plugin and the CPU that executes a marker, if that is honoured: in host mode.
 fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
     let plugin = plugin()?;
@@ -395,7 +387,7 @@ fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
 }
 
 /// Runs before each ready marker.
-pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if !plugin.advance(Phase::Boot, Phase::Ending) {
         return;
@@ -416,7 +408,7 @@ pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_voi
 }
 
 /// Runs before each other marker.
-pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
     let argument = argument.addr();
     #[expect(clippy::cast_possible_truncation, reason = "the low byte is the marker")]
     let end = match Marker::from_u8(argument as u8) {
@@ -443,16 +435,8 @@ pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void)
     }
 }
 
-/// VMRUN: AMD APM volume 3. Its operand is implicit.
-pub(crate) const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
-
-/// Packs where VMRUN, or the instruction behind it, is in guest memory into the argument of its callback.
-pub(crate) fn switch_argument(offset: usize) -> *mut c_void {
-    ptr::without_provenance_mut(offset)
-}
-
 /// Runs before each VMRUN of the hypervisor, and each marker that says the same.
-pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text(argument.addr() as u64) && !plugin.account.enter_guest(Limits::of(plugin.control)) {
         plugin.stop_over_limit(cpu);
@@ -460,7 +444,7 @@ pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_voi
 }
 
 /// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
-pub(crate) unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text(argument.addr() as u64) && !plugin.account.leave_guest(Limits::of(plugin.control)) {
         plugin.stop_over_limit(cpu);
