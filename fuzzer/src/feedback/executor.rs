@@ -1,31 +1,33 @@
 //! LibAFL's executor over any engine.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 use libafl::{
     Error,
     executors::{Executor, ExitKind, HasObservers},
-    observers::{HitcountsMapObserver, MapObserver, StdMapObserver},
+    observers::{CanTrack, ExplicitTracking, HitcountsMapObserver, MapObserver, StdMapObserver},
     state::HasExecutions,
 };
 use libafl_bolts::{ToSliceMut, tuples::RefIndexable};
 
 use super::{
     limits::{Ended, Limits},
-    session::Driver,
+    session::{Context, Driver},
     strategy::Strategy,
     subject::Subject,
+    trouble::Trouble,
     verdict::VerdictObserver,
 };
 use crate::{
     campaign::statistics::Statistics,
     engine::{Engine, EngineError, Execution, Outcome, Request},
     program::Program,
-    triage::bucket::{Bucket, Classifier},
+    triage::bucket::{Bucket, Classifier, current_call},
 };
 
-/// The counters, binned as AFL does.
-pub(super) type EdgeObserver = HitcountsMapObserver<StdMapObserver<'static, u8, false>>;
+/// The counters, binned as AFL does. What joins the corpus remembers which edges it covers.
+pub(super) type EdgeObserver =
+    ExplicitTracking<HitcountsMapObserver<StdMapObserver<'static, u8, false>>, true, false>;
 /// All observers of an execution.
 pub(super) type Observers = (EdgeObserver, (VerdictObserver, ()));
 
@@ -56,6 +58,8 @@ pub(super) struct EngineExecutor<'a, E, D> {
     classifier: &'a Classifier,
     /// Buckets of this session and of the campaign before it.
     seen: BTreeSet<Bucket>,
+    /// What the mutator should know of what was found.
+    trouble: Rc<Trouble>,
     /// Candidates that the driver has not looked at yet.
     pub(super) pending: Vec<Candidate>,
     pub(super) statistics: Statistics,
@@ -67,27 +71,20 @@ pub(super) struct EngineExecutor<'a, E, D> {
 }
 
 impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
-    pub(super) fn new(
-        engine: E,
-        driver: &'a mut D,
-        strategy: Strategy,
-        observers: Observers,
-        classifier: &'a Classifier,
-        seen: BTreeSet<Bucket>,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(engine: E, driver: &'a mut D, observers: Observers, context: &Context<'a>) -> Self {
         Self {
             engine,
             driver,
-            strategy,
+            strategy: context.plan.strategy,
             observers,
             execution: Execution::default(),
             operations: Vec::new(),
-            classifier,
-            seen,
+            classifier: context.classifier,
+            seen: context.plan.known.clone(),
+            trouble: Rc::clone(&context.trouble),
             pending: Vec::new(),
             statistics: Statistics::default(),
-            limits,
+            limits: context.plan.limits.clone(),
             ended: None,
             failure: None,
         }
@@ -119,7 +116,11 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
 
     /// The bucket of the last execution, if the hypervisor misbehaved, and whether it is a new one.
     fn judge(&mut self, input: &impl Subject) -> Option<bool> {
-        let bucket = self.classifier.classify_calls(&self.operations, &self.execution)?;
+        let bucket = self.classifier.classify_calls(&self.operations, &self.execution);
+        if let Some(program) = input.program() {
+            self.trouble.learn(program, bucket.is_some().then(|| current_call(&self.execution)));
+        }
+        let bucket = bucket?;
         self.statistics.crashed(&bucket);
         let new = self.seen.insert(bucket.clone());
         if let (true, Some(program)) = (new, input.program()) {
@@ -166,7 +167,7 @@ impl<E: Engine, D: Driver<E>, EM, I: Subject, S: HasExecutions, Z> Executor<EM, 
         *state.executions_mut() += 1;
         self.observe(input, false)?;
         let (edges, _) = &mut self.observers;
-        let edges = edges.to_slice_mut();
+        let edges = edges.as_mut().to_slice_mut();
         let counted = self.execution.counters.len().min(edges.len());
         edges[..counted].copy_from_slice(&self.execution.counters[..counted]);
 
@@ -185,5 +186,5 @@ impl<E: Engine, D: Driver<E>, EM, I: Subject, S: HasExecutions, Z> Executor<EM, 
 pub(super) fn edge_observer(len: usize) -> EdgeObserver {
     let observer = HitcountsMapObserver::new(StdMapObserver::owned(EDGES, vec![0; len]));
     debug_assert_eq!(observer.usable_count(), len);
-    observer
+    observer.track_indices()
 }

@@ -1,9 +1,9 @@
 //! The coverage-guided loop: everything that knows LibAFL.
 //!
-//! LibAFL owns the corpus in memory, the schedule, the map of edges seen so far and the loop. We give it the four
-//! things that are ours: an input type ([`input`]: typed programs), an executor ([`executor`]: any
-//! [`crate::engine::Engine`]), a mutator ([`mutator`]) and a stage that collects comparison operands
-//! ([`comparisons`]). [`session`] puts them together and reports to a [`Driver`], so that the rest of the fuzzer
+//! LibAFL owns the corpus in memory, the map of edges seen so far and the loop. We give it the things that are ours: an
+//! input type ([`input`]: typed programs), an executor ([`executor`]: any
+//! [`crate::engine::Engine`]), a mutator ([`mutator`]) that passes over what is known to crash
+//! ([`trouble`]), a scheduler ([`favour`]) and a stage that collects comparison operands ([`comparisons`]). [`session`] puts them together and reports to a [`Driver`], so that the rest of the fuzzer
 //! sees programs and executions, never LibAFL's types.
 //!
 //! A [`Strategy`] takes parts of it away, for the benchmark: strings of bytes instead of programs ([`subject`], [`havoc`]), a
@@ -12,6 +12,7 @@
 mod coin;
 mod comparisons;
 mod executor;
+mod favour;
 mod havoc;
 mod input;
 mod limits;
@@ -19,6 +20,7 @@ mod mutator;
 mod session;
 mod strategy;
 mod subject;
+mod trouble;
 mod verdict;
 
 pub use executor::Candidate;

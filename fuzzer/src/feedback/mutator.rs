@@ -1,6 +1,6 @@
 //! Our typed mutations behind LibAFL's mutator trait.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, rc::Rc};
 
 use libafl::{
     Error, HasMetadata,
@@ -13,7 +13,7 @@ use libafl_bolts::{Named, rands::Rand};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::{comparisons::ComparisonHints, subject::without_handles};
+use super::{comparisons::ComparisonHints, subject::without_handles, trouble::Trouble};
 use crate::{
     interface::Interface,
     program::{
@@ -24,6 +24,8 @@ use crate::{
 
 /// One in so many inputs is a fresh program: the only way out of a corpus that has grown one-sided.
 const FRESH: u32 = 10;
+/// Most inputs in a row that are passed over because of what is known to crash.
+const PASSED: u32 = 8;
 /// Most mutations that are stacked on one input.
 const MAX_STACK: u32 = 6;
 
@@ -33,11 +35,26 @@ pub(super) struct ProgramMutator {
     max_calls: usize,
     /// Calls use results of earlier ones.
     handles: bool,
+    trouble: Rc<Trouble>,
 }
 
 impl ProgramMutator {
-    pub(super) fn new(interface: &'static Interface, max_calls: usize, handles: bool) -> Self {
-        Self { name: Cow::Borrowed("programs"), interface, max_calls, handles }
+    pub(super) fn new(
+        interface: &'static Interface,
+        max_calls: usize,
+        handles: bool,
+        trouble: Rc<Trouble>,
+    ) -> Self {
+        Self { name: Cow::Borrowed("programs"), interface, max_calls, handles, trouble }
+    }
+
+    /// A program from nothing.
+    fn fresh(&self, rng: &mut Pcg64Mcg) -> Program {
+        let mut program = generate::program(rng, self.interface, self.max_calls);
+        if !self.handles {
+            without_handles(&mut program, rng, self.interface);
+        }
+        program
     }
 }
 
@@ -54,9 +71,12 @@ where
     fn mutate(&mut self, state: &mut S, program: &mut Program) -> Result<MutationResult, Error> {
         let mut rng = Pcg64Mcg::seed_from_u64(state.rand_mut().next());
         if rng.random_range(0..FRESH) == 0 {
-            *program = generate::program(&mut rng, self.interface, self.max_calls);
-            if !self.handles {
-                without_handles(program, &mut rng, self.interface);
+            *program = self.fresh(&mut rng);
+            for _ in 0..PASSED {
+                if !self.trouble.pass_over(program, &mut rng) {
+                    break;
+                }
+                *program = self.fresh(&mut rng);
             }
             return Ok(MutationResult::Mutated);
         }
@@ -71,6 +91,7 @@ where
         let before = program.clone();
         // Long programs hit counters more often, which looks like news: without a bound the corpus fills with them.
         let longest = before.calls.len().max(self.max_calls + self.max_calls / 2);
+        let mut passed = 0;
         loop {
             mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
             // Geometric, so that most inputs are one or two steps from their parent.
@@ -83,7 +104,10 @@ where
             if !self.handles {
                 without_handles(program, &mut rng, self.interface);
             }
-            if program.calls.len() > longest {
+            let again = program.calls.len() > longest
+                || (passed < PASSED && self.trouble.pass_over(program, &mut rng));
+            if again {
+                passed += 1;
                 program.clone_from(&before);
             } else if *program != before {
                 return Ok(MutationResult::Mutated);

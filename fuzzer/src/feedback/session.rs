@@ -1,6 +1,6 @@
 //! One run of the loop: from a list of initial programs to a reason to stop.
 
-use std::{collections::BTreeSet, num::NonZeroUsize};
+use std::{collections::BTreeSet, num::NonZeroUsize, rc::Rc};
 
 use libafl::{
     Error, HasNamedMetadata,
@@ -12,7 +12,6 @@ use libafl::{
     inputs::BytesInput,
     monitors::NopMonitor,
     mutators::Mutator,
-    schedulers::QueueScheduler,
     stages::StdMutationalStage,
     state::{HasCorpus, HasMaxSize, StdState},
 };
@@ -24,11 +23,13 @@ use super::{
     coin::CoinFeedback,
     comparisons::ComparisonStage,
     executor::{Candidate, EDGES, EngineExecutor, edge_observer},
+    favour::Favourites,
     havoc::{self, ByteMutator},
     limits::{Ended, Limits},
     mutator::ProgramMutator,
     strategy::{Inputs, Signal, Strategy},
     subject::{Subject, without_handles},
+    trouble::Trouble,
     verdict::{Question, VerdictFeedback, VerdictObserver},
 };
 use crate::{
@@ -42,7 +43,7 @@ use crate::{
 /// Programs that are generated where a campaign starts from nothing.
 const GENERATED: usize = 64;
 /// Most mutants of one corpus entry before the next one's turn.
-const MUTANTS: NonZeroUsize = NonZeroUsize::new(96).unwrap();
+const MUTANTS: NonZeroUsize = NonZeroUsize::new(48).unwrap();
 
 /// What a session starts from.
 #[derive(Clone, Debug)]
@@ -113,6 +114,7 @@ pub fn run<E: Engine, D: Driver<E>>(
     engine.keep_state(!plan.strategy.reset);
     let max_calls = plan.max_calls;
     let handles = plan.strategy.handles;
+    let context = Context { plan: &plan, classifier, trouble: Rc::default() };
     match plan.strategy.inputs {
         Inputs::Typed => {
             let mut initial = plan.initial.clone();
@@ -127,14 +129,14 @@ pub fn run<E: Engine, D: Driver<E>>(
                 }
                 program
             };
-            let mutator = ProgramMutator::new(interface, max_calls, handles);
-            fuzz(engine, &plan, initial, source, mutator, classifier, driver)
+            let mutator = ProgramMutator::new(interface, max_calls, handles, Rc::clone(&context.trouble));
+            fuzz(engine, &context, initial, source, mutator, driver)
         }
         Inputs::Bytes(form) => {
             let strings = plan.initial.iter().map(|program| flat::encode(program, form));
             let initial = strings.filter(|string| !string.is_empty()).map(BytesInput::new).collect();
             let source = move |rng: &mut Pcg64Mcg| havoc::random(rng, form, max_calls);
-            fuzz(engine, &plan, initial, source, ByteMutator::new(form), classifier, driver)
+            fuzz(engine, &context, initial, source, ByteMutator::new(form), driver)
         }
     }
 }
@@ -142,16 +144,23 @@ pub fn run<E: Engine, D: Driver<E>>(
 /// LibAFL's state over one type of input.
 type State<I> = StdState<InMemoryCorpus<I>, I, StdRand, InMemoryCorpus<I>>;
 
+/// What all parts of a session share.
+pub(super) struct Context<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) classifier: &'a Classifier,
+    pub(super) trouble: Rc<Trouble>,
+}
+
 /// Runs the loop over one type of input: `initial` ones first, then what `source` makes, then mutants.
 fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
     engine: E,
-    plan: &Plan,
+    context: &Context<'_>,
     initial: Vec<I>,
     mut source: impl FnMut(&mut Pcg64Mcg) -> I,
     mutator: M,
-    classifier: &Classifier,
     driver: &mut D,
 ) -> Result<(Statistics, Ended), SessionError> {
+    let plan = context.plan;
     let verdict = VerdictObserver::new();
     let edges = edge_observer(engine.counters());
     let coverage = MaxMapFeedback::new(&edges);
@@ -175,17 +184,9 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
     )
     .map_err(loop_error)?;
     state.set_max_size(flat::MAX_STRING);
-    let mut fuzzer = StdFuzzer::new(QueueScheduler::new(), feedback, objective);
+    let mut fuzzer = StdFuzzer::new(Favourites::default(), feedback, objective);
     let mut manager = SimpleEventManager::new(NopMonitor::new());
-    let mut executor = EngineExecutor::new(
-        engine,
-        driver,
-        plan.strategy,
-        tuple_list!(edges, verdict),
-        classifier,
-        plan.known.clone(),
-        plan.limits.clone(),
-    );
+    let mut executor = EngineExecutor::new(engine, driver, tuple_list!(edges, verdict), context);
     let mut stages = tuple_list!(
         ComparisonStage::<I>::new(plan.strategy.comparisons),
         StdMutationalStage::with_max_iterations(mutator, MUTANTS)

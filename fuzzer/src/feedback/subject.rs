@@ -22,6 +22,9 @@ pub(super) trait Subject: Input {
     /// Lowers it; none if it is too long for the agent.
     fn ready(&self, strategy: &Strategy) -> Option<Ready>;
 
+    /// How long it is, in whatever it is made of.
+    fn size(&self) -> usize;
+
     /// The typed program that it is, if it is one.
     fn program(&self) -> Option<&Program>;
 }
@@ -30,6 +33,10 @@ impl Subject for Program {
     fn ready(&self, _: &Strategy) -> Option<Ready> {
         let bytes = lower::lower(self, 1).ok()?.bytes;
         Some(Ready { bytes, operations: self.operations() })
+    }
+
+    fn size(&self) -> usize {
+        self.calls.len()
     }
 
     fn program(&self) -> Option<&Program> {
@@ -41,6 +48,10 @@ impl Subject for BytesInput {
     fn ready(&self, strategy: &Strategy) -> Option<Ready> {
         let flat::Decoded { bytes, operations } = flat::decode(self.as_ref(), form(strategy));
         Some(Ready { bytes, operations })
+    }
+
+    fn size(&self) -> usize {
+        self.as_ref().len()
     }
 
     fn program(&self) -> Option<&Program> {

@@ -36,10 +36,22 @@ const PARAMS: &[Named] = &[
 ];
 
 const INDEX: Field = field("index", int(4, Kind::Enum(PARAMS)));
-const SET: StructType = StructType {
-    name: "xen_hvm_param",
-    fields: &[field("domid", DOMAIN), INDEX, field("value", int(8, Kind::Index))],
-};
+/// What a parameter is set to.
+const VALUE: Type = int(
+    8,
+    Kind::By(
+        "index",
+        &[
+            (param::STORE_PFN as u64, Kind::Frame),
+            (param::IOREQ_SERVER_PFN as u64, Kind::Frame),
+            (param::NR_IOREQ_SERVER_PAGES as u64, Kind::Range(0, 8)),
+            (param::TRIPLE_FAULT_REASON as u64, Kind::Range(0, 5)),
+            (param::CALLBACK_IRQ as u64, Kind::Hex),
+        ],
+    ),
+);
+const SET: StructType =
+    StructType { name: "xen_hvm_param", fields: &[field("domid", DOMAIN), INDEX, field("value", VALUE)] };
 const GET: StructType =
     StructType { name: "xen_hvm_param", fields: &[field("domid", DOMAIN), INDEX, out("value", U64)] };
 const MEM_TYPE: StructType = StructType {

@@ -32,6 +32,26 @@ const RESOURCES: &[Named] = &[
     ("vmtrace_buf", 2),
 ];
 
+/// A page of a grant table; status pages are numbered above a flag.
+const TABLE_PAGE: Kind = Kind::UsualFlags(
+    &[("status", abi::MAPIDX_GRANT_TABLE_STATUS)],
+    &[0, 1, 2, 3, abi::MAPIDX_GRANT_TABLE_STATUS, abi::MAPIDX_GRANT_TABLE_STATUS | 1],
+);
+/// What of a space is mapped.
+const INDEX: Type = int(
+    8,
+    Kind::By(
+        "space",
+        &[
+            (abi::MAPSPACE_SHARED_INFO as u64, Kind::Const(0)),
+            (abi::MAPSPACE_GRANT_TABLE as u64, TABLE_PAGE),
+            (abi::MAPSPACE_GMFN as u64, Kind::Frame),
+            (abi::MAPSPACE_GMFN_RANGE as u64, Kind::Frame),
+            (abi::MAPSPACE_GMFN_FOREIGN as u64, Kind::Frame),
+        ],
+    ),
+);
+
 const FRAMES: Type = ptr_inout(&Type::Array(&FRAME));
 
 const RESERVATION: StructType = StructType {
@@ -69,7 +89,7 @@ const ADD: StructType = StructType {
         field("domid", DOMAIN),
         field("size", int(2, Kind::Const(0))),
         field("space", int(4, Kind::Enum(SPACES))),
-        field("idx", int(8, Kind::Index)),
+        field("idx", INDEX),
         field("gpfn", HOLE),
     ],
 };
@@ -82,7 +102,7 @@ const ADD_BATCH: StructType = StructType {
         field("space", int(2, Kind::Enum(SPACES))),
         field("size", int(2, Kind::Len("idxs"))),
         field("foreign_domid", int(2, Kind::Enum(FOREIGN))),
-        field("idxs", ptr_in(&Type::Array(&int(8, Kind::Index)))),
+        field("idxs", ptr_in(&Type::Array(&INDEX))),
         field("gpfns", ptr_in(&Type::Array(&HOLE))),
         field("errs", ptr_out(&Type::Array(&U32))),
     ],

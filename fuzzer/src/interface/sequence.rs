@@ -13,6 +13,8 @@ const BEFORE: &[(&str, &str)] = &[
     ("dm_op.set_ioreq_server_state", "dm_op.create_ioreq_server"),
     ("dm_op.unmap_io_range_from_ioreq_server", "dm_op.map_io_range_to_ioreq_server"),
     ("event_channel_op.expand_array", "event_channel_op.init_control"),
+    ("event_channel_op.set_priority", "event_channel_op.expand_array"),
+    ("grant_table_op.get_status_frames", "grant_table_op.set_version"),
 ];
 
 /// The operation that makes this one possible.

@@ -56,8 +56,8 @@ pub enum Kind {
     Frame,
     /// A frame where something is to appear: usually one where nothing is.
     Hole,
-    /// A small index, or a frame.
-    Index,
+    /// What goes with the value of the sibling of this name: the kind that is listed for it. Beside other values, any of them.
+    By(&'static str, &'static [(u64, Kind)]),
     /// A domain, usually the caller.
     Domain,
     /// A domain, usually the other one.
@@ -89,7 +89,7 @@ impl Kind {
     pub const fn resource(&self) -> Option<Resource> {
         match self {
             Self::Port | Self::PortOf(_) => Some(Resource::Port),
-            Self::Frame | Self::Hole | Self::Index => Some(Resource::Frame),
+            Self::Frame | Self::Hole => Some(Resource::Frame),
             Self::GrantRef | Self::GrantRefOf(_) => Some(Resource::GrantRef),
             Self::GrantHandle => Some(Resource::GrantHandle),
             Self::Domain | Self::Peer | Self::Target => Some(Resource::Domain),

@@ -8,9 +8,9 @@ use coverage_hypercall::{
     program::AGENT_OPS,
 };
 use rand::Rng;
-use xen_abi::memory;
 
 use super::{
+    choose::{self, Theme},
     model::{
         CALLS, Call, DOMID_SELF, Entry, FIRST_HOLE, LAST_DOMAIN, Pointer, Program, ResultRef, Shape, Value,
         mask,
@@ -27,12 +27,15 @@ pub const DEFAULT_CALLS: usize = 10;
 /// A program of 1 to `max_calls` calls (at most 64). It validates.
 pub fn program<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: usize) -> Program {
     let wanted = rng.random_range(1..=max_calls.clamp(1, CALLS));
+    let theme = Theme::random(rng, interface);
     let mut program = Program::default();
     for _ in 0..wanted * 4 {
         if program.calls.len() >= wanted {
             break;
         }
-        append(rng, interface, &mut program, wanted);
+        if let Some(op) = choose::pick(rng, interface, theme, true) {
+            append_op(rng, interface, &mut program, op, wanted);
+        }
     }
     // Together they may be too long.
     while validate::validate(&program).is_err() {
@@ -41,11 +44,22 @@ pub fn program<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: u
     program
 }
 
-/// Appends a call, and a producer before it if it needs one and there is room below `limit`. Leaves the program as it
-/// was if a call would not be valid by itself.
+/// Appends a call that goes with the others, and a producer before it if it needs one and there is room below `limit`. Leaves
+/// the program as it was if a call would not be valid by itself.
 pub fn append<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, program: &mut Program, limit: usize) {
+    if let Some(op) = choose::fitting(rng, interface, &program.calls) {
+        append_op(rng, interface, program, op, limit);
+    }
+}
+
+fn append_op<R: Rng + ?Sized>(
+    rng: &mut R,
+    interface: &Interface,
+    program: &mut Program,
+    op: &'static Operation,
+    limit: usize,
+) {
     let before = program.calls.len();
-    let Some(op) = pick(rng, interface, true) else { return };
     provide(rng, interface, program, op, limit);
     sequence::lead(rng, interface, program, op, limit);
     let made = call_of(rng, interface, op, &program.calls);
@@ -64,7 +78,7 @@ fn provide<R: Rng + ?Sized>(
     op: &Operation,
     limit: usize,
 ) {
-    let Some(kind) = needs(op) else { return };
+    let Some(kind) = choose::about(op) else { return };
     if program.calls.len() + 1 >= limit
         || rng.random_bool(0.3)
         || program.calls.iter().any(|call| gives(call, kind))
@@ -72,7 +86,7 @@ fn provide<R: Rng + ?Sized>(
         return;
     }
     // What makes a thing of some kind from another of its kind is no beginning.
-    let producers: Vec<_> = interface.producers(kind).filter(|op| needs(op) != Some(kind)).collect();
+    let producers: Vec<_> = interface.producers(kind).filter(|op| choose::about(op) != Some(kind)).collect();
     if producers.is_empty() {
         return;
     }
@@ -84,7 +98,7 @@ fn provide<R: Rng + ?Sized>(
 
 /// A call that fits behind `earlier` ones.
 pub fn call<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, earlier: &[Call]) -> Option<Call> {
-    let op = pick(rng, interface, true)?;
+    let op = choose::fitting(rng, interface, earlier)?;
     Some(call_of(rng, interface, op, earlier))
 }
 
@@ -141,22 +155,6 @@ pub fn value<R: Rng + ?Sized>(
     Maker { rng, interface, earlier, domain, nested: 1 }.value(ty)
 }
 
-/// The kind of resource that an operation is about, if it is about one. Frames are there without anybody's doing.
-fn needs(op: &Operation) -> Option<Resource> {
-    fn scan(ty: &Type, wanted: Resource) -> bool {
-        match ty {
-            Type::Int { kind: Kind::Domain | Kind::Peer, .. } => false,
-            Type::Int { kind, .. } => kind.resource() == Some(wanted),
-            Type::Ptr { to, .. } | Type::Array(to) => scan(to, wanted),
-            Type::Struct(layout) => layout.fields.iter().any(|field| !field.out && scan(&field.ty, wanted)),
-            _ => false,
-        }
-    }
-    [Resource::GrantHandle, Resource::GrantRef, Resource::BusAddress, Resource::Port, Resource::Domain]
-        .into_iter()
-        .find(|kind| op.args.iter().any(|field| scan(&field.ty, *kind)))
-}
-
 fn gives(call: &Call, kind: Resource) -> bool {
     call.op.operation().results.iter().any(|result| result.kind == kind)
 }
@@ -203,54 +201,6 @@ fn point_at_owners(call: &mut Call, earlier: &[Call]) {
             }
         }
     });
-}
-
-fn pick<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, agent: bool) -> Option<&'static Operation> {
-    let families = || {
-        interface
-            .families()
-            .iter()
-            .filter(move |(_, _, list)| agent || list.iter().all(|op| op.number < AGENT_OPS))
-    };
-    let total: u32 = families().map(|(_, share, _)| share).sum();
-    if total == 0 {
-        return None;
-    }
-    let mut at = rng.random_range(0..total);
-    for (_, share, list) in families() {
-        if at < *share {
-            return Some(weighted(rng, list));
-        }
-        at -= share;
-    }
-    None
-}
-
-/// One of the operations of a family. The more there is to say to an operation, the more there is to try.
-fn weighted<R: Rng + ?Sized>(rng: &mut R, list: &[&'static Operation]) -> &'static Operation {
-    let mut at = rng.random_range(0..list.iter().map(|op| weight(op)).sum());
-    for op in list {
-        let weight = weight(op);
-        if at < weight {
-            return op;
-        }
-        at -= weight;
-    }
-    list[0]
-}
-
-/// Two, and one for each number or buffer that a caller chooses.
-fn weight(op: &Operation) -> u32 {
-    fn leaves(ty: &Type) -> u32 {
-        match ty {
-            Type::Ptr { to, .. } | Type::Array(to) => leaves(to),
-            Type::Struct(layout) => {
-                layout.fields.iter().filter(|field| !field.out).map(|f| leaves(&f.ty)).sum()
-            }
-            _ => 1,
-        }
-    }
-    2 + op.args.iter().filter(|field| !field.out).map(|field| leaves(&field.ty)).sum::<u32>()
 }
 
 /// A number that programs tend to get wrong.
@@ -353,9 +303,30 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 _ => len & mask(*width),
             });
         }
+        self.go_with(fields, &mut values);
         self.agree(fields, &mut values);
         self.same_mapping(fields, &mut values);
         values
+    }
+
+    /// What depends on the value of a sibling mostly goes with it.
+    fn go_with(&mut self, fields: &'static [Field], values: &mut [Value]) {
+        for (position, field) in fields.iter().enumerate() {
+            let mut value = std::mem::replace(&mut values[position], Value::Int(0));
+            let site = walk::Site { ty: &field.ty, name: field.name, out: field.out };
+            walk::value_mut(site, &mut value, &mut |site, value| {
+                let Type::Int { width, kind: Kind::By(of, kinds) } = site.ty else { return };
+                let sibling = fields.iter().position(|field| field.name == *of).map(|at| &values[at]);
+                let Some(Value::Int(sibling)) = sibling else { return };
+                let kind = kinds.iter().find(|(value, _)| value == sibling);
+                if let Some((_, kind)) = kind
+                    && self.rng.random_bool(0.85)
+                {
+                    *value = self.int(*width, kind);
+                }
+            });
+            values[position] = value;
+        }
     }
 
     /// What a structure says of a mapping mostly comes from one call.
@@ -459,7 +430,9 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
         // Calls inside a multicall: hypercalls only, and a multicall once at most.
         let plain = Value::plainest(&Type::Entry);
         self.nested += 1;
-        let op = pick(self.rng, self.interface, false);
+        let op = choose::fitting(self.rng, self.interface, self.earlier)
+            .filter(|op| op.number < AGENT_OPS)
+            .or_else(|| choose::pick(self.rng, self.interface, Theme::ALL, false));
         let made = match op {
             Some(op) if self.nested < 3 || !takes_entries(op) => {
                 Value::Entry(Box::new(Entry { op: op.id(), args: self.fields(op.args) }))
@@ -547,11 +520,9 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             Kind::Frame => return self.frame(width),
             Kind::Hole if self.rng.random_bool(0.4) => return self.frame(width),
             Kind::Hole => FIRST_HOLE + self.rng.random_range(0..4),
-            Kind::Index if self.rng.random_bool(0.5) => return self.frame(width),
-            Kind::Index => {
-                // Status pages of a grant table are numbered above a flag.
-                let status = if self.rng.random_bool(0.3) { memory::MAPIDX_GRANT_TABLE_STATUS } else { 0 };
-                status | self.rng.random_range(0..4)
+            Kind::By(_, kinds) => {
+                let (_, kind) = &kinds[self.rng.random_range(0..kinds.len())];
+                return self.int(width, kind);
             }
             Kind::HolePage => (FIRST_HOLE + self.rng.random_range(0..4)) << 12,
             Kind::MappedAt | Kind::BusAddress if self.rng.random_bool(0.3) => 0,

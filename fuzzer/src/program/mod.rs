@@ -5,6 +5,7 @@
 //! | [`model`] | what a program is |
 //! | [`walk`] | visit every value together with its type |
 //! | [`generate`] | make one from nothing |
+//! | `choose` | say which operation comes next |
 //! | `sequence` | let calls follow what makes them possible |
 //! | [`mutate`] | change one |
 //! | [`minimize`] | make one smaller while it still does something |
@@ -18,6 +19,7 @@
 //! Everything follows the tables of [`crate::interface`]; nothing here knows a hypercall by name. All of it is
 //! deterministic: what is random takes its random number generator as an argument.
 
+mod choose;
 pub mod flat;
 pub mod generate;
 pub mod lower;

@@ -1,6 +1,6 @@
 //! Visits values together with their types, and keeps references between calls right.
 
-use crate::interface::{Field, OpId, Type};
+use crate::interface::{Field, OpId, Operation, Type};
 
 use super::model::{Call, Pointer, Program, Value};
 
@@ -47,6 +47,26 @@ pub fn value_mut(site: Site, value: &mut Value, visit: &mut dyn FnMut(Site, &mut
             }
         }
         (Type::Entry, Value::Entry(entry)) => values_mut(entry.op, &mut entry.args, visit),
+        _ => {}
+    }
+}
+
+/// Visits the operation of a call and those of its entries, outer ones first.
+pub fn operations(call: &Call, visit: &mut dyn FnMut(&'static Operation)) {
+    visit(call.op.operation());
+    call.args.iter().for_each(|value| operations_in(value, visit));
+}
+
+fn operations_in(value: &Value, visit: &mut dyn FnMut(&'static Operation)) {
+    match value {
+        Value::Pointer(Pointer { to: Some(data), .. }) => operations_in(data, visit),
+        Value::Struct(values) | Value::Array(values) => {
+            values.iter().for_each(|value| operations_in(value, visit));
+        }
+        Value::Entry(entry) => {
+            visit(entry.op.operation());
+            entry.args.iter().for_each(|value| operations_in(value, visit));
+        }
         _ => {}
     }
 }

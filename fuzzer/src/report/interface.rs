@@ -160,6 +160,7 @@ fn meaning(kind: &Kind) -> String {
         Kind::Flags(names) => format!("flags ({})", list(names, " ")),
         Kind::Const(value) => format!("= {value:#x}"),
         Kind::Len(of) => format!("length of {of}"),
+        Kind::By(of, _) => format!("depends on {of}"),
         Kind::PortOf(domain) => format!("port of {domain}"),
         other => format!("{other:?}").to_lowercase(),
     }

@@ -206,9 +206,14 @@ pub fn current_operation(program: &Program, execution: &Execution) -> &'static s
 }
 
 fn first_without_result(operations: &[&'static str], execution: &Execution) -> &'static str {
+    operations.get(current_call(execution)).copied().unwrap_or("end")
+}
+
+/// Index of the call that had begun and not returned when the execution ended; as many as there are calls if all returned.
+pub fn current_call(execution: &Execution) -> usize {
     let returned: BTreeSet<u16> = execution.calls.iter().map(|c| c.call).collect();
-    let current = (0u16..).zip(operations).find(|(n, _)| !returned.contains(n));
-    current.map_or("end", |(_, name)| name)
+    // Numbers of calls fit into 16 bits, and a program has fewer.
+    (0u16..=u16::MAX).find(|n| !returned.contains(n)).map_or(usize::MAX, usize::from)
 }
 
 /// Kind of a crash record in words, for reports.

@@ -146,7 +146,12 @@ pub(super) fn resize<R: Rng + ?Sized>(program: &mut Program, rng: &mut R, interf
                             Some(last) if rng.random() => last.clone(),
                             _ => generate::value(rng, interface, of, earlier, domain),
                         };
-                        let copies = if rng.random_bool(0.1) { 16 } else { 1 };
+                        // Limits lie far away for who goes step by step.
+                        let copies = match rng.random_range(0..8) {
+                            0 => 16,
+                            1 => items.len().clamp(1, 128),
+                            _ => 1,
+                        };
                         items.extend(std::iter::repeat_n(item, copies));
                     } else {
                         let gone = rng.random_range(0..items.len());

@@ -71,7 +71,7 @@ pub fn int(value: u64, kind: &Kind) -> String {
         Kind::Hex
         | Kind::Frame
         | Kind::Hole
-        | Kind::Index
+        | Kind::By(..)
         | Kind::HolePage
         | Kind::MappedAt
         | Kind::BusAddress => format!("{value:#x}"),
