@@ -2,14 +2,19 @@
 
 use std::{
     fmt,
+    io::Write,
     path::{Path, PathBuf},
+    sync::Once,
 };
 
 use anyhow::bail;
 use clap::ValueEnum;
 
 use crate::{
-    engine::{EngineError, boot, bundle, qemu},
+    engine::{
+        EngineError, boot, bundle, qemu,
+        version::{Reset, Way},
+    },
     images,
     triage::symbols::Symbols,
 };
@@ -55,6 +60,7 @@ pub struct Settings {
     target: Target,
     plants: Vec<String>,
     qemu: PathBuf,
+    reset: Reset,
     core: Option<usize>,
     oracles: Oracles,
 }
@@ -86,13 +92,20 @@ impl Settings {
         let mut plants = plants.to_vec();
         plants.sort();
         plants.dedup();
-        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On })
+        let reset = Reset::from_environment().map_err(anyhow::Error::msg)?;
+        Ok(Self { target, plants, qemu: qemu.to_owned(), reset, core, oracles: Oracles::On })
     }
 
     /// The same with other oracles.
     #[must_use]
     pub fn with_oracles(self, oracles: Oracles) -> Self {
         Self { oracles, ..self }
+    }
+
+    /// The same with another way to reset the machine.
+    #[must_use]
+    pub fn with_reset(self, reset: Reset) -> Self {
+        Self { reset, ..self }
     }
 
     /// What the hypervisor looks at.
@@ -116,20 +129,34 @@ impl Settings {
         &self.plants
     }
 
-    /// Boots a machine.
+    /// Boots a machine. Says once, on standard error, if it cannot be reset as fast as it should.
     ///
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
         let modules = bundle::build(DOMAINS, images::AGENT);
         let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
-        qemu::QemuEngine::start(qemu::QemuConfig {
+        let engine = qemu::QemuEngine::start(qemu::QemuConfig {
             binary: self.qemu.clone(),
+            reset: self.reset,
             cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
-        })
+        })?;
+        if let (Way::Loadvm, Some(why)) = engine.way() {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                let qemu = self.qemu.display();
+                // Whoever closed standard error does not want to know.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "note: {qemu} is reset by loadvm, many milliseconds each time instead of microseconds: {why} (`hyperfuzz doctor` says \
+                     more)"
+                );
+            });
+        }
+        Ok(engine)
     }
 
     /// The machine that runs a guest for its own sake.

@@ -35,6 +35,8 @@ const STILL_TICKS: u32 = 100;
 /// Processor time, in ticks of the kernel's, after which a guest that executes no block is taken to execute none ever
 /// again: 200 ms on kernels as they are.
 const FRUITLESS: u64 = 20;
+/// Looks in a row at which all of QEMU sleeps, after which the machine is taken to be halted.
+const ASLEEP_LOOKS: u32 = 3;
 /// Places with VMRUN that are known at most: a hypervisor has one or two.
 const MAX_EXITS_TO: usize = 64;
 
@@ -214,6 +216,8 @@ struct Watch {
     still: u32,
     /// Processor time of the vCPU at the first of these.
     used: Option<u64>,
+    /// Looks in a row at which all of QEMU slept.
+    asleep: u32,
 }
 
 impl Watch {
@@ -228,7 +232,7 @@ impl Watch {
     ) -> Option<End> {
         // Before its first block the machine has not been started yet.
         if blocks == 0 || blocks != self.blocks {
-            *self = Self { blocks, still: 0, used: None };
+            *self = Self { blocks, ..Self::default() };
             return None;
         }
         self.still += 1;
@@ -236,16 +240,14 @@ impl Watch {
             return None;
         }
         let used = time()?;
-        let Some(before) = self.used else {
-            self.used = Some(used);
-            return None;
-        };
+        let before = *self.used.get_or_insert(used);
         if in_guest && used.saturating_sub(before) >= FRUITLESS {
             // Each exception raises the next one before the first instruction of its handler.
             return Some(End::Runaway);
         }
-        // The vCPU is halted, and its clock moves only with it.
-        (used == before && sleeps()).then_some(End::Hang)
+        self.asleep = if sleeps() { self.asleep + 1 } else { 0 };
+        // The vCPU is halted: whoever waits for a processor does not sleep, nor do all threads wait for each other for so long.
+        (self.asleep >= ASLEEP_LOOKS).then_some(End::Hang)
     }
 }
 

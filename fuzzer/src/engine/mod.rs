@@ -11,8 +11,12 @@ pub mod qemu;
 mod beacon;
 mod error;
 mod memory;
+mod monitor;
+mod outside;
 mod process;
+mod qcow2;
 mod results;
+pub mod version;
 
 pub use error::EngineError;
 

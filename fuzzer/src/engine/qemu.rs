@@ -16,8 +16,10 @@ use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
 use super::beacon::Target;
 use super::error::EngineError;
-use super::process::{Process, check_version};
+use super::outside::{self, Outside};
+use super::process::Process;
 use super::results::{Reader, read_canaries, read_crash};
+use super::version::{self, Reset, Way};
 use super::{Engine, Execution, Outcome, Request};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
@@ -26,6 +28,17 @@ const ATTEMPTS: u32 = 3;
 const STANDSTILL: Duration = Duration::from_secs(3);
 /// How often the host looks whether QEMU still lives while it waits.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// The same for a machine that is reset from outside: QEMU's monitor may have something to say.
+const OUTSIDE_SLICE: Duration = Duration::from_millis(2);
+/// How long QEMU may take to stop a machine at its snapshot, when it is reset from outside; each time longer, as the host may be
+/// busy.
+const SETTLE: [Duration; 4] = [
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(125),
+    Duration::from_millis(625),
+];
 
 /// Offset of `request_produced` in the channel's header.
 const REQUEST_PRODUCED: usize = core::mem::offset_of!(ChannelHeader, request_produced);
@@ -43,6 +56,8 @@ const _: () = assert!(
 pub struct QemuConfig {
     /// QEMU: a path, or a name that is looked up in `PATH`.
     pub binary: PathBuf,
+    /// How it is reset.
+    pub reset: Reset,
     /// The hypervisor's ELF image, started by PVH.
     pub hypervisor: Vec<u8>,
     /// Its boot module; see [`super::bundle`].
@@ -76,7 +91,8 @@ impl QemuConfig {
     #[must_use]
     pub fn new(hypervisor: Vec<u8>, bundle: Vec<u8>, plugin: Vec<u8>) -> Self {
         Self {
-            binary: "qemu-system-x86_64".into(),
+            binary: version::default_binary(),
+            reset: Reset::Auto,
             hypervisor,
             bundle,
             plugin,
@@ -122,7 +138,7 @@ pub struct Timing {
 enum Lost {
     /// QEMU ended.
     Died(String),
-    /// The plugin gave up.
+    /// The plugin gave up, or the machine cannot be reset.
     Failed(String),
     /// The limit was reached.
     Late,
@@ -132,6 +148,8 @@ enum Lost {
 #[derive(Debug)]
 struct Machine {
     process: Process,
+    /// If it is reset from outside.
+    outside: Option<Outside>,
     target: Target,
     /// Head of the channel at the snapshot.
     snapshot_header: ChannelHeader,
@@ -149,6 +167,15 @@ fn plugin_error(control: &Control) -> String {
     String::from_utf8_lossy(&text[..len]).into_owned()
 }
 
+/// What the plugin's giving up means.
+fn given_up(control: &Control) -> Option<EngineError> {
+    match State::from_u32(control.state.load(Ordering::Acquire)) {
+        Some(State::Failed) => Some(EngineError::Plugin(plugin_error(control))),
+        Some(State::Lacking) => Some(EngineError::Lacking(plugin_error(control))),
+        _ => None,
+    }
+}
+
 /// Waits until the plugin has answered with this number.
 fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
     let mut began = None;
@@ -156,13 +183,14 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
     loop {
         let control = process.control.control();
         let answer = control.answer.load(Ordering::Acquire);
-        if State::from_u32(control.state.load(Ordering::Acquire)) == Some(State::Failed) {
+        if given_up(control).is_some() {
             return Err(Lost::Failed(plugin_error(control)));
         }
         if answer == expected {
             return Ok(());
         }
-        let slice = futex::Timespec { tv_sec: 0, tv_nsec: SLICE.as_nanos().try_into().unwrap_or(0) };
+        let slice = if process.monitor.is_some() { OUTSIDE_SLICE } else { SLICE };
+        let slice = futex::Timespec { tv_sec: 0, tv_nsec: slice.as_nanos().try_into().unwrap_or(0) };
         if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)).is_ok() {
             continue;
         }
@@ -172,6 +200,11 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
         }
         if let Some(status) = process.ended() {
             return Err(Lost::Died(status));
+        }
+        if let Some(monitor) = &mut process.monitor
+            && monitor.has_shut_down().map_err(Lost::Died)?
+        {
+            outside::ask(process);
         }
         if began.get_or_insert_with(Instant::now).elapsed() >= limit {
             return Err(Lost::Late);
@@ -191,7 +224,7 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
 
 impl Machine {
     /// Boots a machine up to its snapshot.
-    fn boot(config: &QemuConfig) -> Result<Self, EngineError> {
+    fn boot(config: &QemuConfig, way: Way) -> Result<Self, EngineError> {
         if let Some(core) = config.core {
             let mut set = CpuSet::new();
             if core < CpuSet::MAX_CPU {
@@ -203,32 +236,58 @@ impl Machine {
                 source: error.into(),
             })?;
         }
-        let mut process = Process::start(config)?;
-        match wait(&mut process, 1, config.boot_limit) {
-            Ok(()) => {}
-            Err(Lost::Died(status)) => {
-                let failed = process.control.control().state.load(Ordering::Acquire) == State::Failed as u32;
-                return Err(if failed {
-                    EngineError::Plugin(plugin_error(process.control.control()))
-                } else {
-                    process.death(status)
-                });
+        for settle in SETTLE {
+            let mut process = Process::start(config, way)?;
+            Self::boot_to_marker(config, &mut process)?;
+            if way == Way::InProcess {
+                return Self::at_snapshot(process, None);
             }
-            Err(Lost::Failed(text)) => return Err(EngineError::Plugin(text)),
-            Err(Lost::Late) => {
-                return Err(EngineError::BootTimeout {
-                    seconds: config.boot_limit.as_secs(),
-                    console: process.console_tail(),
-                });
+            if let Some(outside) = Outside::take(&mut process, settle)? {
+                return Self::at_snapshot(process, Some(outside));
             }
         }
+        Err(EngineError::Plugin(
+            "QEMU did not stop the machine in time for the snapshot, several times over: the host is too busy, or code \
+             follows the ready marker without a jump"
+                .into(),
+        ))
+    }
+
+    /// Waits until a machine has reached the ready marker.
+    fn boot_to_marker(config: &QemuConfig, process: &mut Process) -> Result<(), EngineError> {
+        if let Some(monitor) = &mut process.monitor {
+            // Why it does not answer shows itself below: QEMU has ended.
+            let _ = monitor.begin();
+        }
+        let lost = match wait(process, 1, config.boot_limit) {
+            Ok(()) => return Ok(()),
+            Err(lost) => lost,
+        };
+        if let Some(error) = given_up(process.control.control()) {
+            return Err(error);
+        }
+        Err(match lost {
+            Lost::Died(status) => {
+                let status = process.last_status().unwrap_or(status);
+                process.death(status)
+            }
+            Lost::Failed(text) => EngineError::Plugin(text),
+            Lost::Late => EngineError::BootTimeout {
+                seconds: config.boot_limit.as_secs(),
+                console: process.console_tail(),
+            },
+        })
+    }
+
+    /// A machine that stands at its snapshot.
+    fn at_snapshot(mut process: Process, outside: Option<Outside>) -> Result<Self, EngineError> {
         process.forget_files();
         let control = process.control.control();
         let target = Target::read(&process.memory, control.beacon.load(Ordering::Relaxed))?;
         control.text_base.store(target.text.base as u64, Ordering::Relaxed);
         control.text_len.store(target.text.len as u64, Ordering::Relaxed);
         let (snapshot_header, snapshot_written) = (target.header, target.console_written);
-        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false })
+        Ok(Self { process, outside, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false })
     }
 
     /// The machine as it stands, where it goes on from there; none if the guest has left it in no state to do so.
@@ -307,10 +366,15 @@ impl Machine {
     /// Rings, and waits for the answer.
     fn run(&mut self, limit: Duration) -> Result<End, Lost> {
         self.serial = self.serial.wrapping_add(1);
-        let control = self.process.control.control();
-        control.doorbell.store(self.serial, Ordering::Release);
-        // Nobody waits if QEMU is gone, which the wait below notices.
-        let _ = futex::wake(&control.doorbell, futex::Flags::empty(), 1);
+        match &mut self.outside {
+            Some(outside) => outside.start(&mut self.process, self.serial).map_err(Lost::Failed)?,
+            None => {
+                let control = self.process.control.control();
+                control.doorbell.store(self.serial, Ordering::Release);
+                // Nobody waits if QEMU is gone, which the wait below notices.
+                let _ = futex::wake(&control.doorbell, futex::Flags::empty(), 1);
+            }
+        }
         wait(&mut self.process, self.serial.wrapping_add(1), limit)?;
         let end = self.process.control.control().end.load(Ordering::Relaxed);
         End::from_u32(end).ok_or_else(|| Lost::Failed(format!("unknown end {end} of an execution")))
@@ -326,6 +390,9 @@ fn lost(outcome: Outcome, counters: usize) -> Execution {
 #[derive(Debug)]
 pub struct QemuEngine {
     config: QemuConfig,
+    way: Way,
+    /// Why it is not reset in its own process, if nobody wanted that.
+    why: Option<String>,
     machine: Option<Machine>,
     counters: usize,
     build_id: [u8; 32],
@@ -343,13 +410,21 @@ impl QemuEngine {
     /// # Errors
     /// If no machine can be had; the error says why and what to do.
     pub fn start(config: QemuConfig) -> Result<Self, EngineError> {
-        check_version(&config.binary)?;
-        let machine = Machine::boot(&config)?;
+        let (mut way, mut why) = version::ask(&config.binary)?.way(config.reset);
+        let machine = match Machine::boot(&config, way) {
+            Err(EngineError::Lacking(text)) if config.reset == Reset::Auto => {
+                (way, why) = (Way::Loadvm, Some(text));
+                Machine::boot(&config, way)
+            }
+            booted => booted,
+        }?;
         Ok(Self {
             counters: machine.target.counters.len,
             build_id: machine.target.build_id,
             machine: Some(machine),
             config,
+            way,
+            why,
             restarts: 0,
             reader: Reader::default(),
             round_trip: Duration::ZERO,
@@ -361,7 +436,7 @@ impl QemuEngine {
     fn machine(&mut self) -> Result<&mut Machine, EngineError> {
         let machine = match self.machine.take() {
             Some(machine) => machine,
-            None => Machine::boot(&self.config)?,
+            None => Machine::boot(&self.config, self.way)?,
         };
         if machine.target.counters.len != self.counters {
             let problem =
@@ -369,6 +444,12 @@ impl QemuEngine {
             return Err(EngineError::Beacon { field: "counters", problem });
         }
         Ok(self.machine.insert(machine))
+    }
+
+    /// How machines are reset, and where that is not in QEMU's process though nothing else was asked for, why not.
+    #[must_use]
+    pub fn way(&self) -> (Way, Option<&str>) {
+        (self.way, self.why.as_deref())
     }
 
     /// What the last execution cost.
