@@ -25,7 +25,8 @@ pub const HARNESS_IDENTIFY: u64 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Marker {
-    /// Ready for the snapshot. RDI is the physical address of the [`Beacon`].
+    /// Ready for the snapshot. RDI is the physical address of the [`Beacon`]. A jump or a return follows in host mode: hosts stop the
+    /// machine there.
     Ready = 1,
     /// The program has ended.
     Done = 2,
@@ -37,6 +38,9 @@ pub enum Marker {
     Enter = 5,
     /// The hypervisor runs from here on.
     Leave = 6,
+    /// The instruction behind the marker and its NOP is `mov cr3, rdi`, and the hypervisor's own half of the address space stays as it
+    /// is. A host that keeps translations may carry it out itself, and forget the other half's only.
+    Tables = 7,
 }
 
 impl Marker {
@@ -49,6 +53,7 @@ impl Marker {
             4 => Self::Idle,
             5 => Self::Enter,
             6 => Self::Leave,
+            7 => Self::Tables,
             _ => return None,
         })
     }

@@ -171,8 +171,9 @@ pub struct Control {
     pub asked: AtomicU32,
     /// Futex word, [`BY_HOST`] only: the last `asked` that the plugin has answered in `blocks`.
     pub told: AtomicU32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: AtomicU32,
+    /// QEMU's version: the major number in the upper half, the minor one in the lower; written by the host before QEMU
+    /// starts.
+    pub qemu: AtomicU32,
 }
 
 /// In [`Control::reset_by`]: the plugin resets the machine between two executions, when the doorbell rings.
@@ -197,6 +198,12 @@ const _: () = assert!(size_of::<Control>() == 160 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {
+    /// QEMU's version: major and minor number.
+    pub fn qemu_version(&self) -> (u32, u32) {
+        let version = self.qemu.load(Ordering::Relaxed);
+        (version >> 16, version & 0xffff)
+    }
+
     /// Stores why the plugin gave up; the end of a text that is too long is lost.
     pub fn set_error(&self, text: &str) {
         self.give_up(State::Failed, text);

@@ -32,6 +32,7 @@ pub const INTERNAL: &[&[&str]] = &[
     &["cpu_physical_memory_snapshot_and_clear_dirty"],
     &["tb_invalidate_phys_range"],
     &["tlb_flush"],
+    &["tlb_flush_by_mmuidx"],
     &["vmstate_cpu_common"],
     &["vmstate_x86_cpu"],
     &["cpu_x86_update_dr7"],

@@ -276,6 +276,12 @@ impl Instruction {
         (code, len)
     }
 
+    /// True where these are its bytes.
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
+        let (code, len) = self.code();
+        code[..len] == *bytes
+    }
+
     /// Its virtual address.
     pub(crate) fn virtual_address(&self) -> u64 {
         // SAFETY: the instruction is valid.

@@ -39,6 +39,9 @@ pub(crate) struct Layout {
     eflags: usize,
     hflags: usize,
     dr: usize,
+    cr: usize,
+    /// What decides about translation beside CR0, CR3, CR4 and the flags: places and sizes.
+    paging: [(usize, usize); 2],
     halted: usize,
     interrupt_request: usize,
     exception_index: usize,
@@ -104,6 +107,8 @@ impl Layout {
             eflags: offset(&x86, "env.eflags")?,
             hflags: offset(&x86, "env.hflags")?,
             dr: offset(&x86, "env.dr")?,
+            cr: offset(&x86, "env.cr[0]")?,
+            paging: [(offset(&x86, "env.efer")?, 8), (offset(&x86, "env.a20_mask")?, 4)],
             halted: offset(&common, "halted")?,
             interrupt_request: offset(&common, "interrupt_request")?,
             exception_index: offset(&common, "exception_index")?,
@@ -132,6 +137,17 @@ impl Layout {
     pub(crate) fn set_rip(&self, cpu: *mut Cpu, rip: u64) {
         // SAFETY: as for `write`; `eip` has 64 bits on this target.
         unsafe { cpu.cast::<u8>().add(self.eip).cast::<u64>().write_volatile(rip) }
+    }
+
+    /// CR3, valid at the start of a block.
+    pub(crate) fn cr3(&self, cpu: *mut Cpu) -> u64 {
+        Self::read(cpu, self.cr + 3 * 8)
+    }
+
+    /// Sets CR3, and does nothing else that writing it does. On the CPU's own thread, at the start of a block.
+    pub(crate) fn set_cr3(&self, cpu: *mut Cpu, value: u64) {
+        // SAFETY: as for `set_rip`; `cr` is an array of five words of 64 bits.
+        unsafe { cpu.cast::<u8>().add(self.cr + 3 * 8).cast::<u64>().write_volatile(value) }
     }
 
     /// True where the hypervisor itself runs: ring 0, not in an SVM guest.
@@ -195,6 +211,30 @@ impl CpuState {
             dr7,
             layout: layout.clone(),
         })
+    }
+
+    /// CR3.
+    pub(crate) fn cr3(&self) -> u64 {
+        self.word(self.layout.cr + 3 * 8)
+    }
+
+    /// A word of what was saved.
+    fn word(&self, at: usize) -> u64 {
+        let at = at.wrapping_sub(self.layout.raw.start);
+        let bytes = self.raw.get(at..at.wrapping_add(8)).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    }
+
+    /// True where the CPU translates addresses of the hypervisor as it did when it was saved, given the same tables: the mode and all
+    /// registers but CR3 that decide about it are the same.
+    pub(crate) fn translates_alike(&self, cpu: *mut Cpu) -> bool {
+        let layout = &self.layout;
+        let half = |at: usize| Layout::read::<u32>(cpu, at) == self.word(at) as u32;
+        half(layout.hflags)
+            && [0, 4]
+                .into_iter()
+                .all(|n| Layout::read::<u64>(cpu, layout.cr + n * 8) == self.word(layout.cr + n * 8))
+            && layout.paging.into_iter().all(|(at, size)| half(at) && (size == 4 || half(at + 4)))
     }
 
     /// Restores the CPU, except for its TLB. To be called between two blocks, on the CPU's own thread.

@@ -15,6 +15,7 @@
 //! | `budget` | whose blocks are counted, and against which limit |
 //! | `qemu` | declarations of QEMU's internal functions, found at load |
 //! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
+//! | `tables` | which translations survive a change of page tables |
 //! | `cpu`, `memory`, `devices` | saving and restoring each of these |
 //! | `outside`, `process` | the life of a machine that the host resets |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
@@ -29,6 +30,7 @@ mod outside;
 mod process;
 mod qemu;
 mod run;
+mod tables;
 mod translate;
 
 use core::ffi::{CStr, c_char, c_int, c_void};

@@ -7,9 +7,11 @@
 #![expect(unsafe_code, reason = "copies guest memory through host addresses")]
 
 use core::ffi::{c_int, c_void};
+use core::ops::Range;
 use core::ptr;
 
 use crate::qemu::{DIRTY_MEMORY_VGA, MemoryRegion, Qemu, RamBlock};
+use crate::tables;
 
 /// Bytes of a page: `TARGET_PAGE_SIZE`.
 pub(crate) const PAGE: usize = 4096;
@@ -26,6 +28,8 @@ pub(crate) struct Memory {
     poked: Vec<usize>,
     /// Pages from which code was translated since it was last thrown away.
     has_code: Vec<bool>,
+    /// Pages that hold page tables of the upper half at the snapshot.
+    upper_tables: Vec<bool>,
 }
 
 /// What [`Memory::find`] looks for, and what it found.
@@ -78,6 +82,7 @@ impl Memory {
             copy: Vec::new(),
             poked: Vec::with_capacity(64),
             has_code: vec![false; len.div_ceil(PAGE)],
+            upper_tables: vec![false; len.div_ceil(PAGE)],
         })
     }
 
@@ -94,8 +99,8 @@ impl Memory {
         }
     }
 
-    /// Takes the copy.
-    pub(crate) fn save(&mut self, qemu: &Qemu) {
+    /// Takes the copy. `root` is where the page tables begin.
+    pub(crate) fn save(&mut self, qemu: &Qemu, root: usize) {
         self.copy = vec![0; self.len];
         // SAFETY: the block has `len` bytes; the vCPU stands still and devices are idle while the big lock is held.
         unsafe {
@@ -103,15 +108,41 @@ impl Memory {
             let dirty = (qemu.take_dirty)(self.region, 0, self.len as u64, DIRTY_MEMORY_VGA);
             (qemu.free)(dirty.cast());
         }
+        tables::note_upper(&self.copy, root, &mut self.upper_tables);
     }
 
-    /// Brings back one page.
-    fn restore_page(&mut self, qemu: &Qemu, page: usize) {
+    /// A part of memory, if it lies there. To be used while the vCPU stands still.
+    fn now(&self, range: Range<usize>) -> Option<&[u8]> {
+        if range.start > range.end || range.end > self.len {
+            return None;
+        }
+        // SAFETY: the range lies in the block (checked above). Nobody writes to it while the reference lives: the vCPU stands still or is
+        // in a callback, and so does the host.
+        Some(unsafe { core::slice::from_raw_parts(self.host.add(range.start), range.len()) })
+    }
+
+    /// True where two root tables have the same upper half.
+    pub(crate) fn same_upper(&self, one: usize, other: usize) -> bool {
+        let halves = [one, other].map(|root| self.now(tables::upper(root)));
+        one == other || matches!(halves, [Some(one), Some(other)] if one == other)
+    }
+
+    /// True where a root table has the upper half that the snapshot's has.
+    pub(crate) fn has_upper_of_snapshot(&self, root: usize, snapshot: usize) -> bool {
+        let then = self.copy.get(tables::upper(snapshot));
+        then.is_some() && self.now(tables::upper(root)) == then
+    }
+
+    /// Brings back one page. True if that changes a table of the upper half.
+    fn restore_page(&mut self, qemu: &Qemu, page: usize) -> bool {
         let at = page * PAGE;
-        let Some(from) = self.copy.get(at..(at + PAGE).min(self.len)) else { return };
+        let Some(from) = self.copy.get(at..(at + PAGE).min(self.len)) else { return false };
+        let is_table = self.upper_tables.get(page) == Some(&true);
+        let changed = is_table && self.now(at..at + from.len()) != Some(from);
         // SAFETY: `at` and the length lie in the block, as the copy has the block's length.
         unsafe { self.host.add(at).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         self.drop_code(qemu, page);
+        changed
     }
 
     /// Throws away code that was translated from a page.
@@ -124,9 +155,10 @@ impl Memory {
         }
     }
 
-    /// Brings back all pages that changed since the last reset; returns how many.
-    pub(crate) fn restore(&mut self, qemu: &Qemu) -> usize {
-        let mut count = 0;
+    /// Brings back all pages that changed since the last reset; returns how many, and whether a table of the upper half was among
+    /// them.
+    pub(crate) fn restore(&mut self, qemu: &Qemu) -> (usize, bool) {
+        let (mut count, mut tables_changed) = (0, false);
         // SAFETY: the region is the block's; the snapshot is a fresh allocation of QEMU that holds one bit for each page
         // from `start` to `end`, both multiples of 64 pages, and is freed below.
         let dirty = unsafe { (qemu.take_dirty)(self.region, 0, self.len as u64, DIRTY_MEMORY_VGA) };
@@ -145,7 +177,8 @@ impl Memory {
                 // Neighbouring blocks share words of the bitmap: their pages are not ours.
                 if let Some(offset) = address.checked_sub(self.ram_addr).filter(|o| *o < self.len as u64) {
                     #[expect(clippy::cast_possible_truncation, reason = "less than `len`, a usize")]
-                    self.restore_page(qemu, offset as usize / PAGE);
+                    let changed = self.restore_page(qemu, offset as usize / PAGE);
+                    tables_changed |= changed;
                     count += 1;
                 }
             }
@@ -153,10 +186,10 @@ impl Memory {
         // SAFETY: nobody refers to the bitmap any more.
         unsafe { (qemu.free)(dirty.cast()) };
         while let Some(page) = self.poked.pop() {
-            self.restore_page(qemu, page);
+            tables_changed |= self.restore_page(qemu, page);
             count += 1;
         }
-        count
+        (count, tables_changed)
     }
 
     /// Writes `len` bytes at an offset, and remembers that. False where the range is not in memory.

@@ -310,7 +310,7 @@ unsafe extern "C" fn end_reached(_: c_uint, argument: *mut c_void) {
         Some(Marker::Done) => End::Done,
         Some(Marker::Idle) => End::Idle,
         Some(Marker::Crash) => End::Crash,
-        Some(Marker::Ready | Marker::Enter | Marker::Leave) | None => return,
+        Some(_) | None => return,
     };
     if let Some(outside) = OUTSIDE.get().filter(|outside| outside.in_text((argument >> 8) as u64)) {
         outside.end_here(end);

@@ -161,6 +161,7 @@ symbols! {
     free: unsafe extern "C" fn(*mut c_void) = c"g_free";
     invalidate_code: unsafe extern "C" fn(u64, u64) = c"tb_invalidate_phys_range";
     tlb_flush: unsafe extern "C" fn(*mut Cpu) = c"tlb_flush";
+    tlb_flush_some: unsafe extern "C" fn(*mut Cpu, u32) = c"tlb_flush_by_mmuidx";
     // CPU state.
     vmstate_cpu_common: *const VmStateDescription = c"vmstate_cpu_common";
     vmstate_x86_cpu: *const VmStateDescription = c"vmstate_x86_cpu";

@@ -16,12 +16,14 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, State};
 use rustix::thread::futex;
 
+use crate::api::Callback;
 use crate::budget::{Account, Limits};
 use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
 use crate::memory::Memory;
 use crate::qemu::{Cpu, Qemu};
+use crate::tables;
 use crate::translate::{BEGINS_BLOCK, Callbacks, Observer, VMRUN};
 
 /// The plugin. Set once, before the machine exists.
@@ -64,6 +66,8 @@ struct Machine {
     devices_touched: bool,
     /// Where the hypervisor goes on after a VM exit: offsets in guest memory.
     exits_to: Vec<usize>,
+    /// Where the hypervisor changes page tables.
+    tables: Vec<&'static TablesPlace>,
     run_began: Option<Instant>,
 }
 
@@ -73,6 +77,8 @@ unsafe impl Send for Machine {}
 /// Everything.
 struct Plugin {
     qemu: Qemu,
+    /// QEMU's version, as the host knows it.
+    version: (u32, u32),
     control: &'static Control,
     layout: Layout,
     machine: Mutex<Machine>,
@@ -102,6 +108,7 @@ pub(crate) fn install(
 ) -> Result<&'static dyn Observer, String> {
     let plugin = PLUGIN.get_or_init(|| Plugin {
         qemu,
+        version: control.qemu_version(),
         control,
         layout,
         machine: Mutex::default(),
@@ -176,7 +183,8 @@ impl Plugin {
         self.control.beacon.store(self.layout.rdi(cpu), Ordering::Relaxed);
         let devices = Devices::save(&self.qemu)?;
         let mut machine = self.machine();
-        machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu);
+        let root = tables::root(cpu_state.cr3());
+        machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu, root);
         // What the boot did to the devices is part of the snapshot.
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         machine.snapshot = Some(Snapshot { cpu: cpu_state, devices });
@@ -229,7 +237,12 @@ impl Plugin {
         if self.flag(CONTINUE) {
             // What changed stays changed, and in the bitmap of what the next reset brings back.
         } else {
-            pages = memory.restore(&self.qemu);
+            let root = tables::root(snapshot.cpu.cr3());
+            let mut keep = snapshot.cpu.translates_alike(cpu)
+                && memory.has_upper_of_snapshot(tables::root(self.layout.cr3(cpu)), root);
+            let tables_changed;
+            (pages, tables_changed) = memory.restore(&self.qemu);
+            keep &= !tables_changed && !machine.devices_touched;
             if machine.devices_touched {
                 machine.devices_touched = false;
                 // SAFETY: the big lock is held.
@@ -238,8 +251,12 @@ impl Plugin {
                 control.device_resets.fetch_add(1, Ordering::Relaxed);
             }
             snapshot.cpu.restore(&self.qemu, cpu);
-            // SAFETY: the vCPU's own thread.
-            unsafe { (self.qemu.tlb_flush)(cpu) };
+            if keep {
+                tables::forget_lower(&self.qemu, cpu, self.version);
+            } else {
+                // SAFETY: the vCPU's own thread.
+                unsafe { (self.qemu.tlb_flush)(cpu) };
+            }
         }
         self.apply_pokes(memory)?;
         self.account.reset();
@@ -362,6 +379,10 @@ impl Observer for Plugin {
         self.machine().exits_to.contains(&offset)
     }
 
+    fn tables(&self, offset: usize, behind: u64) -> Option<(Callback, *mut c_void)> {
+        Some((tables_due, self.tables_argument(offset, behind)))
+    }
+
     fn callbacks(&self) -> &'static Callbacks {
         &Callbacks { ready: ready_reached, end: end_reached, enter: guest_entered, leave: guest_left }
     }
@@ -415,7 +436,7 @@ unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
         Some(Marker::Done) => End::Done,
         Some(Marker::Idle) => End::Idle,
         Some(Marker::Crash) => End::Crash,
-        Some(Marker::Ready | Marker::Enter | Marker::Leave) | None => return,
+        Some(Marker::Ready | Marker::Enter | Marker::Leave | Marker::Tables) | None => return,
     };
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if !plugin.in_text((argument >> 8) as u64) {
@@ -430,6 +451,49 @@ unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
     }
     // If the watchdog was faster, its work item is next, and finds what was reached.
     if plugin.request_end(cpu, end) || plugin.phase.load(Ordering::SeqCst) == Phase::Ending as u32 {
+        // SAFETY: as in `ready_reached`.
+        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
+    }
+}
+
+/// Where a marker of new tables is, in guest memory, and where the hypervisor goes on behind the change, in virtual memory.
+struct TablesPlace {
+    offset: usize,
+    behind: u64,
+}
+
+impl Plugin {
+    /// A place that lives as long as the process, as a callback's argument.
+    fn tables_argument(&self, offset: usize, behind: u64) -> *mut c_void {
+        let places = &mut self.machine().tables;
+        let known = places.iter().find(|place| (place.offset, place.behind) == (offset, behind));
+        let place = known.copied().unwrap_or_else(|| {
+            let place = &*Box::leak(Box::new(TablesPlace { offset, behind }));
+            places.push(place);
+            place
+        });
+        ptr::from_ref(place).cast_mut().cast()
+    }
+}
+
+/// Runs before each marker of new tables: loads them, and skips the instruction that would.
+unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
+    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
+    // SAFETY: the argument comes from `tables_argument`.
+    let place = unsafe { &*argument.cast_const().cast::<TablesPlace>() };
+    if !plugin.in_text(place.offset as u64) {
+        return;
+    }
+    let (old, new) = (plugin.layout.cr3(cpu), plugin.layout.rdi(cpu));
+    let same = plugin
+        .machine()
+        .memory
+        .as_ref()
+        .is_some_and(|memory| memory.same_upper(tables::root(old), tables::root(new)));
+    if same {
+        plugin.layout.set_cr3(cpu, new);
+        plugin.layout.set_rip(cpu, place.behind);
+        tables::forget_lower(&plugin.qemu, cpu, plugin.version);
         // SAFETY: as in `ready_reached`.
         unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
     }

@@ -18,6 +18,11 @@ pub(crate) trait Observer: Sync {
     fn note_vmrun(&self, offset: usize) -> bool;
     /// True where the hypervisor goes on at this offset after a VM exit.
     fn is_behind_vmrun(&self, offset: usize) -> bool;
+    /// What is called before a marker at this offset whose block begins with it and goes on with `mov cr3, rdi`, behind which, in
+    /// virtual memory, the hypervisor goes on; none if that is executed like anything else.
+    fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
+        None
+    }
     /// What is called before markers and around VMRUN.
     fn callbacks(&self) -> &'static Callbacks;
 }
@@ -68,6 +73,9 @@ fn switch_argument(offset: usize) -> *mut c_void {
 
 /// VMRUN: AMD APM volume 3. Its operand is implicit.
 pub(crate) const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+/// `mov cr3, rdi`.
+const MOV_CR3_RDI: [u8; 3] = [0x0f, 0x22, 0xdf];
+
 /// True for an instruction that accesses a port other than the debug console's, 0xe9, which has no state.
 /// Opcodes: Intel SDM volume 2, appendix A.
 fn accesses_port(code: &[u8]) -> bool {
@@ -124,6 +132,15 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
             }
             Marker::Enter => insn.before(callbacks.enter, switch_argument(offset)),
             Marker::Leave => insn.before(callbacks.leave, switch_argument(offset)),
+            Marker::Tables => {
+                // Registers are in memory only where a block begins. Between the marker and the instruction is a NOP.
+                let next = block.instructions().nth(2).filter(|next| index == 0 && next.is(&MOV_CR3_RDI));
+                let behind = next.map(|next| next.virtual_address().wrapping_add(MOV_CR3_RDI.len() as u64));
+                if let Some((callback, argument)) = behind.and_then(|behind| observer.tables(offset, behind))
+                {
+                    insn.before(callback, argument);
+                }
+            }
             Marker::Done | Marker::Crash | Marker::Idle => {
                 insn.before(callbacks.end, end_argument(offset, marker));
             }

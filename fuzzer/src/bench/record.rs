@@ -52,6 +52,9 @@ pub struct BugRecord {
     pub interfered: u64,
     /// Symptoms of the executions that detected it.
     pub symptoms: BTreeMap<String, u64>,
+    /// The first typed program that triggered it and ended well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub missed: Option<String>,
     /// The program that detected it first, replayed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub replay: Option<Replay>,

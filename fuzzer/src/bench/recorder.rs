@@ -226,6 +226,9 @@ impl<E: Engine> Driver<E> for Recorder {
             if Some(bug) != detected {
                 record.undetected += 1;
                 record.interfered += u64::from(symptom.is_some());
+                if symptom.is_none() && record.missed.is_none() {
+                    record.missed = program.map(text::print);
+                }
             }
         }
         self.cover(&execution.counters);

@@ -22,7 +22,7 @@ use super::memory::{ControlFile, GuestMemory};
 use super::monitor::Monitor;
 use super::qcow2;
 use super::qemu::QemuConfig;
-use super::version::Way;
+use super::version::{Version, Way};
 
 /// Bytes of QEMU's messages and of the console that an error shows.
 const TAIL: u64 = 4096;
@@ -133,7 +133,7 @@ impl Process {
     ///
     /// # Errors
     /// If there is no room, or QEMU cannot be started.
-    pub(super) fn start(config: &QemuConfig, way: Way) -> Result<Self, EngineError> {
+    pub(super) fn start(config: &QemuConfig, version: Version, way: Way) -> Result<Self, EngineError> {
         let directory = make_directory(config.work_directory.as_deref())?;
         let path = |name: &str| -> PathBuf { directory.path().join(name) };
         let write = |name: &str, what, bytes: &[u8]| {
@@ -147,7 +147,7 @@ impl Process {
             GuestMemory::create(&path("ram"), config.ram_size).map_err(at(&path("ram"), "guest memory"))?;
         let control =
             ControlFile::create(&path("control")).map_err(at(&path("control"), "the control file"))?;
-        config.prepare(control.control());
+        config.prepare(control.control(), version);
         let (monitor, socket) = match way {
             Way::InProcess => (None, None),
             Way::Loadvm => {

@@ -19,7 +19,7 @@ use super::error::EngineError;
 use super::outside::{self, Outside};
 use super::process::Process;
 use super::results::{Reader, read_canaries, read_crash};
-use super::version::{self, Reset, Way};
+use super::version::{self, Reset, Version, Way};
 use super::{Engine, Execution, Outcome, Request};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
@@ -109,7 +109,8 @@ impl QemuConfig {
     }
 
     /// Fills in what the plugin reads at its start.
-    pub(super) fn prepare(&self, control: &Control) {
+    pub(super) fn prepare(&self, control: &Control, version: Version) {
+        control.qemu.store(version.0 << 16 | (version.1 & 0xffff), Ordering::Relaxed);
         control.ram_size.store(self.ram_size as u64, Ordering::Relaxed);
         control.budget.store(self.budget, Ordering::Relaxed);
         control.guest_exits.store(self.guest_exits, Ordering::Relaxed);
@@ -132,6 +133,52 @@ pub struct Timing {
     pub dirty_pages: u32,
     /// Resets of this machine that had to restore devices as well.
     pub device_resets: u64,
+}
+
+/// Where the time of all executions since the engine was made went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Split {
+    /// Executions.
+    pub executions: u64,
+    /// Putting the request where the plugin finds it.
+    pub stage: Duration,
+    /// Ringing, waking each other up, and what QEMU does between the end of a run and the answer.
+    pub handover: Duration,
+    /// Resets.
+    pub reset: Duration,
+    /// The executions themselves.
+    pub run: Duration,
+    /// Reading what they left behind.
+    pub read: Duration,
+    /// Pages that resets brought back.
+    pub dirty_pages: u64,
+}
+
+impl Split {
+    /// Adds an execution: when it was staged, rung for, answered and read.
+    fn add(&mut self, timing: &Timing, [began, rung, answered, read]: [Instant; 4]) {
+        self.executions += 1;
+        self.stage += rung - began;
+        self.handover += timing.round_trip.saturating_sub(timing.reset + timing.run);
+        self.reset += timing.reset;
+        self.run += timing.run;
+        self.read += read - answered;
+        self.dirty_pages += u64::from(timing.dirty_pages);
+    }
+
+    /// What was added after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            executions: self.executions - before.executions,
+            stage: self.stage - before.stage,
+            handover: self.handover - before.handover,
+            reset: self.reset - before.reset,
+            run: self.run - before.run,
+            read: self.read - before.read,
+            dirty_pages: self.dirty_pages - before.dirty_pages,
+        }
+    }
 }
 
 /// Why a wait ended without an answer.
@@ -224,7 +271,7 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
 
 impl Machine {
     /// Boots a machine up to its snapshot.
-    fn boot(config: &QemuConfig, way: Way) -> Result<Self, EngineError> {
+    fn boot(config: &QemuConfig, version: Version, way: Way) -> Result<Self, EngineError> {
         if let Some(core) = config.core {
             let mut set = CpuSet::new();
             if core < CpuSet::MAX_CPU {
@@ -237,7 +284,7 @@ impl Machine {
             })?;
         }
         for settle in SETTLE {
-            let mut process = Process::start(config, way)?;
+            let mut process = Process::start(config, version, way)?;
             Self::boot_to_marker(config, &mut process)?;
             if way == Way::InProcess {
                 return Self::at_snapshot(process, None);
@@ -390,6 +437,7 @@ fn lost(outcome: Outcome, counters: usize) -> Execution {
 #[derive(Debug)]
 pub struct QemuEngine {
     config: QemuConfig,
+    version: Version,
     way: Way,
     /// Why it is not reset in its own process, if nobody wanted that.
     why: Option<String>,
@@ -399,6 +447,7 @@ pub struct QemuEngine {
     restarts: u64,
     reader: Reader,
     round_trip: Duration,
+    split: Split,
     /// Machines go on without a reset where they can.
     keep: bool,
 }
@@ -410,11 +459,12 @@ impl QemuEngine {
     /// # Errors
     /// If no machine can be had; the error says why and what to do.
     pub fn start(config: QemuConfig) -> Result<Self, EngineError> {
-        let (mut way, mut why) = version::ask(&config.binary)?.way(config.reset);
-        let machine = match Machine::boot(&config, way) {
+        let version = version::ask(&config.binary)?;
+        let (mut way, mut why) = version.way(config.reset);
+        let machine = match Machine::boot(&config, version, way) {
             Err(EngineError::Lacking(text)) if config.reset == Reset::Auto => {
                 (way, why) = (Way::Loadvm, Some(text));
-                Machine::boot(&config, way)
+                Machine::boot(&config, version, way)
             }
             booted => booted,
         }?;
@@ -423,11 +473,13 @@ impl QemuEngine {
             build_id: machine.target.build_id,
             machine: Some(machine),
             config,
+            version,
             way,
             why,
             restarts: 0,
             reader: Reader::default(),
             round_trip: Duration::ZERO,
+            split: Split::default(),
             keep: false,
         })
     }
@@ -436,7 +488,7 @@ impl QemuEngine {
     fn machine(&mut self) -> Result<&mut Machine, EngineError> {
         let machine = match self.machine.take() {
             Some(machine) => machine,
-            None => Machine::boot(&self.config, self.way)?,
+            None => Machine::boot(&self.config, self.version, self.way)?,
         };
         if machine.target.counters.len != self.counters {
             let problem =
@@ -464,6 +516,12 @@ impl QemuEngine {
             dirty_pages: control.dirty_pages.load(Ordering::Relaxed),
             device_resets: control.device_resets.load(Ordering::Relaxed),
         }
+    }
+
+    /// Where the time of all executions went.
+    #[must_use]
+    pub const fn split(&self) -> Split {
+        self.split
     }
 
     /// Process number of QEMU, if it runs: for tests that kill it.
@@ -501,12 +559,13 @@ impl Engine for QemuEngine {
             let limit = self.config.wall_limit;
             let keep = self.keep;
             let machine = self.machine()?;
-            machine.stage(request, keep)?;
             let began = Instant::now();
+            machine.stage(request, keep)?;
+            let rung = Instant::now();
             let end = machine.run(limit);
+            let answered = Instant::now();
             let in_guest = machine.in_guest();
-            let round_trip = began.elapsed();
-            self.round_trip = round_trip;
+            self.round_trip = answered - rung;
             let outcome = match end {
                 Ok(End::Done) => Outcome::Done,
                 Ok(End::Idle) => Outcome::Idle,
@@ -547,6 +606,7 @@ impl Engine for QemuEngine {
                 && outcome == Outcome::Done
                 && !execution.corrupt
                 && execution.calls.iter().any(|call| back(call.status));
+            self.split.add(&self.timing(), [began, rung, answered, Instant::now()]);
             return Ok(());
         }
         *execution = lost(Outcome::Timeout, self.counters);

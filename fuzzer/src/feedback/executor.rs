@@ -1,6 +1,6 @@
 //! LibAFL's executor over any engine.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 use libafl::{
     Error,
@@ -60,6 +60,8 @@ pub(super) struct EngineExecutor<'a, E, D> {
     seen: BTreeSet<Bucket>,
     /// What the mutator should know of what was found.
     trouble: Rc<Trouble>,
+    /// What the scheduler should know of the last execution: its translated blocks.
+    work: Rc<Cell<u64>>,
     /// Candidates that the driver has not looked at yet.
     pub(super) pending: Vec<Candidate>,
     pub(super) statistics: Statistics,
@@ -82,6 +84,7 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
             classifier: context.classifier,
             seen: context.plan.known.clone(),
             trouble: Rc::clone(&context.trouble),
+            work: Rc::clone(&context.work),
             pending: Vec::new(),
             statistics: Statistics::default(),
             limits: context.plan.limits.clone(),
@@ -109,6 +112,7 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
             self.failure = Some(error);
             return Err(Error::shutting_down());
         }
+        self.work.set(self.execution.blocks);
         self.statistics.record(&self.operations, input.program(), &self.execution);
         self.driver.executed(&mut self.engine, input.program(), &self.execution);
         Ok(&self.execution)

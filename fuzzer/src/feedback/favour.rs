@@ -1,9 +1,11 @@
 //! Whose turn it is: the order in which inputs of the corpus are mutated.
 //!
 //! Most of a corpus says little that is not said elsewhere in it: an input may be there because a loop ran twice as often.
-//! For each edge the shortest input that covers it is its *favourite*, and three of four turns go to favourites, to the
+//! For each edge the cheapest input that covers it is its *favourite*, and three of four turns go to favourites, to the
 //! ones with the fewest turns first and to the newest among those. The other turns go through everything, so that
 //! nothing is forgotten. No hash table, no clock: the order depends on the seed only.
+
+use std::{cell::Cell, rc::Rc};
 
 use libafl::{
     Error, HasMetadata,
@@ -18,11 +20,14 @@ use super::subject::Subject;
 /// One in so many turns is for any input.
 const ANY: u64 = 4;
 
+/// What an input costs: first the work that it makes, by powers of two, then its length.
+type Cost = (u32, usize);
+
 /// What is known of one input.
 #[derive(Clone, Copy, Debug, Default)]
 struct Standing {
-    /// How long it is; short ones are favoured.
-    size: usize,
+    /// Cheap ones are favoured.
+    cost: Cost,
     /// Edges of which it is the favourite.
     edges: u32,
     /// Turns that it has had.
@@ -38,19 +43,26 @@ pub(super) struct Favourites {
     of_edge: Vec<Option<usize>>,
     /// Turns so far.
     turns: u64,
+    /// Translated blocks of the last execution.
+    work: Rc<Cell<u64>>,
 }
 
 impl Favourites {
+    /// Nothing yet. `work` is kept by who executes: translated blocks of the last execution.
+    pub(super) fn new(work: Rc<Cell<u64>>) -> Self {
+        Self { work, ..Self::default() }
+    }
+
     /// Takes an input with the edges that it covers.
-    fn add(&mut self, size: usize, edges: &[usize]) {
+    fn add(&mut self, cost: Cost, edges: &[usize]) {
         let new = self.inputs.len();
-        self.inputs.push(Standing { size, ..Standing::default() });
+        self.inputs.push(Standing { cost, ..Standing::default() });
         for edge in edges {
             if self.of_edge.len() <= *edge {
                 self.of_edge.resize(edge + 1, None);
             }
             match self.of_edge[*edge] {
-                Some(old) if self.inputs[old].size <= size => continue,
+                Some(old) if self.inputs[old].cost <= cost => continue,
                 Some(old) => self.inputs[old].edges -= 1,
                 None => {}
             }
@@ -77,7 +89,8 @@ impl<I: Subject, S: HasCorpus<I>> Scheduler<I, S> for Favourites {
         testcase.set_parent_id_optional(parent);
         let covered = testcase.metadata_map_mut().remove::<MapIndexesMetadata>();
         let size = testcase.input().as_ref().map_or(usize::MAX, Subject::size);
-        self.add(size, covered.as_ref().map_or(&[], |covered| &covered.list));
+        let work = self.work.get().checked_ilog2().unwrap_or(0);
+        self.add((work, size), covered.as_ref().map_or(&[], |covered| &covered.list));
         Ok(())
     }
 
@@ -105,9 +118,9 @@ mod tests {
     #[test]
     fn favourites_take_most_turns_and_nothing_is_forgotten() {
         let mut favourites = Favourites::default();
-        favourites.add(3, &[1, 2, 3]);
+        favourites.add((10, 3), &[1, 2, 3]);
         for _ in 0..6 {
-            favourites.add(9, &[1, 2]);
+            favourites.add((10, 9), &[1, 2]);
         }
         let order = turns(&mut favourites, 40);
         assert_eq!(order.iter().filter(|at| **at == 0).count(), 30, "{order:?}");
@@ -117,11 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn less_work_counts_more_than_less_length() {
+        let mut favourites = Favourites::default();
+        favourites.add((12, 1), &[1]);
+        favourites.add((11, 9), &[1]);
+        favourites.add((12, 1), &[1]);
+        let edges: Vec<u32> = favourites.inputs.iter().map(|input| input.edges).collect();
+        assert_eq!(edges, [0, 1, 0]);
+    }
+
+    #[test]
     fn a_shorter_input_takes_over() {
         let mut favourites = Favourites::default();
-        favourites.add(5, &[1, 2]);
-        favourites.add(2, &[1]);
-        favourites.add(2, &[1, 2]);
+        favourites.add((10, 5), &[1, 2]);
+        favourites.add((10, 2), &[1]);
+        favourites.add((10, 2), &[1, 2]);
         let edges: Vec<u32> = favourites.inputs.iter().map(|input| input.edges).collect();
         assert_eq!(edges, [0, 1, 1]);
     }
@@ -129,10 +152,10 @@ mod tests {
     #[test]
     fn new_favourites_come_first() {
         let mut favourites = Favourites::default();
-        favourites.add(1, &[1]);
-        favourites.add(1, &[2]);
+        favourites.add((10, 1), &[1]);
+        favourites.add((10, 1), &[2]);
         assert_eq!(turns(&mut favourites, 2), [1, 0]);
-        favourites.add(1, &[3]);
+        favourites.add((10, 1), &[3]);
         assert_eq!(turns(&mut favourites, 1), [2]);
     }
 
@@ -141,7 +164,7 @@ mod tests {
         let mut favourites = Favourites::default();
         assert_eq!(favourites.take(), None);
         for _ in 0..3 {
-            favourites.add(1, &[]);
+            favourites.add((10, 1), &[]);
         }
         let mut order = turns(&mut favourites, 6);
         order.sort_unstable();

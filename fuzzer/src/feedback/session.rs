@@ -1,6 +1,6 @@
 //! One run of the loop: from a list of initial programs to a reason to stop.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, rc::Rc};
+use std::{cell::Cell, collections::BTreeSet, num::NonZeroUsize, rc::Rc};
 
 use libafl::{
     Error, HasNamedMetadata,
@@ -114,7 +114,7 @@ pub fn run<E: Engine, D: Driver<E>>(
     engine.keep_state(!plan.strategy.reset);
     let max_calls = plan.max_calls;
     let handles = plan.strategy.handles;
-    let context = Context { plan: &plan, classifier, trouble: Rc::default() };
+    let context = Context { plan: &plan, classifier, trouble: Rc::default(), work: Rc::default() };
     match plan.strategy.inputs {
         Inputs::Typed => {
             let mut initial = plan.initial.clone();
@@ -146,9 +146,14 @@ type State<I> = StdState<InMemoryCorpus<I>, I, StdRand, InMemoryCorpus<I>>;
 
 /// What all parts of a session share.
 pub(super) struct Context<'a> {
+    /// What to do.
     pub(super) plan: &'a Plan,
+    /// Sorts executions into buckets.
     pub(super) classifier: &'a Classifier,
+    /// Which operations end badly.
     pub(super) trouble: Rc<Trouble>,
+    /// Translated blocks of the last execution.
+    pub(super) work: Rc<Cell<u64>>,
 }
 
 /// Runs the loop over one type of input: `initial` ones first, then what `source` makes, then mutants.
@@ -184,7 +189,7 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
     )
     .map_err(loop_error)?;
     state.set_max_size(flat::MAX_STRING);
-    let mut fuzzer = StdFuzzer::new(Favourites::default(), feedback, objective);
+    let mut fuzzer = StdFuzzer::new(Favourites::new(Rc::clone(&context.work)), feedback, objective);
     let mut manager = SimpleEventManager::new(NopMonitor::new());
     let mut executor = EngineExecutor::new(engine, driver, tuple_list!(edges, verdict), context);
     let mut stages = tuple_list!(

@@ -401,7 +401,14 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                     9..=14 => self.rng.random_range(2..=4),
                     _ => self.rng.random_range(5..=20),
                 };
-                let len = if matches!(of, Type::Entry) { len.min(4) } else { len };
+                if matches!(of, Type::Entry) {
+                    // Batches are mostly of one kind.
+                    if self.rng.random_bool(0.12) {
+                        let entry = self.value(of);
+                        return Value::Array(vec![entry; self.rng.random_range(8..=64)]);
+                    }
+                    return Value::Array((0..len.min(4)).map(|_| self.value(of)).collect());
+                }
                 Value::Array((0..len).map(|_| self.value(of)).collect())
             }
             Type::Bytes(usual) => {

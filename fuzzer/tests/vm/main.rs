@@ -9,6 +9,8 @@ pub(crate) mod common;
 pub(crate) mod machine_code;
 
 mod agent;
+mod answers;
+mod argo;
 mod corpora;
 mod coverage;
 mod domctl;

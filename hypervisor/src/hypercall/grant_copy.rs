@@ -185,11 +185,14 @@ impl Hypervisor {
         readonly: bool,
         deep: bool,
     ) -> Result<Active, Status> {
+        if other.0 == id || self.domain(other.0).is_none() {
+            return Err(Status::GENERAL_ERROR);
+        }
         if self.plants.is_too_transitive(deep) {
             return Err(Status::GENERAL_ERROR);
         }
-        if other.0 == id || self.domain(other.0).is_none() {
-            return Err(Status::GENERAL_ERROR);
+        if deep && self.options.oracles {
+            self.violation(CrashKind::Isolation, "a transitive grant leads to another one");
         }
         let Extent { mfn, start, len } = self.claim_for_copy(other.0, other.1, id, readonly, true)?;
         let below = self.domain(other.0).and_then(|domain| domain.grants.active(other.1));

@@ -62,13 +62,15 @@ struct Frame {
     released: bool,
     /// How often others have it mapped as memory of its owner.
     foreign: u32,
+    /// How often it is mapped by whomever, as the oracles count: references are what they judge.
+    mapped: u32,
     /// It was filled with [`POISON`] when it was freed, and nobody may have written to it since.
     poisoned: bool,
 }
 
 impl Frame {
     const fn new(owner: Owner, references: u32) -> Self {
-        Self { owner, references, gfn: None, released: false, foreign: 0, poisoned: false }
+        Self { owner, references, gfn: None, released: false, foreign: 0, mapped: 0, poisoned: false }
     }
 }
 
@@ -135,7 +137,20 @@ impl Frames {
         self.index(mfn).map_or(0, |i| self.table[i].foreign)
     }
 
-    /// Another such mapping, or one less.
+    /// Whether the frame was freed while somebody still had it mapped.
+    pub(crate) fn dangles(&self, mfn: Mfn) -> bool {
+        self.index(mfn).is_some_and(|i| self.table[i].owner == Owner::Free && self.table[i].mapped > 0)
+    }
+
+    /// A physmap maps the frame once more, or once less.
+    pub(super) fn count_mapped(&mut self, mfn: Mfn, more: bool) {
+        if let Some(index) = self.index(mfn) {
+            let count = &mut self.table[index].mapped;
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// One more such mapping as [`Self::foreign`] counts, or one less.
     pub(crate) fn count_foreign(&mut self, mfn: Mfn, more: bool) {
         if let Some(index) = self.index(mfn) {
             let count = &mut self.table[index].foreign;
@@ -293,7 +308,11 @@ impl Memory {
         };
         frame.references = left;
         if left == 0 {
-            *frame = Frame { poisoned: true, ..Frame::new(Owner::Free, 0) };
+            let mapped = frame.mapped;
+            *frame = Frame { poisoned: true, mapped, ..Frame::new(Owner::Free, 0) };
+            if mapped > 0 {
+                self.dangling.push(mfn);
+            }
             self.frames.free += 1;
             self.frames.free_map[index / WORD] |= 1 << (index % WORD);
             self.frames.lowest = self.frames.lowest.min(index / WORD);

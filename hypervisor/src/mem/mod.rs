@@ -22,6 +22,8 @@ pub(crate) struct Memory {
     pub frames: Frames,
     /// Guest frames whose mapping changed in the current call, in whichever table.
     pub touched: Vec<(DomId, Gfn)>,
+    /// Frames that the current call freed while somebody had them mapped.
+    pub dangling: Vec<Mfn>,
     /// What oracles know of the current call.
     pub watch: Watch,
     /// Physical maps are page tables of pv guests.
@@ -33,6 +35,14 @@ pub(crate) struct Memory {
 impl Memory {
     /// Memory of which the frames of `ram` are free.
     pub(crate) fn new(machine: Box<dyn Machine>, ram: &[Range<Mfn>], watch: Watch) -> Self {
-        Self { machine, frames: Frames::new(ram), touched: Vec::new(), watch, pv: false, changes: 0 }
+        Self {
+            machine,
+            frames: Frames::new(ram),
+            touched: Vec::new(),
+            dangling: Vec::new(),
+            watch,
+            pv: false,
+            changes: 0,
+        }
     }
 }

@@ -20,6 +20,10 @@ const USER: u64 = 1 << 2;
 /// 2, section 7.8.2).
 const WRITE_THROUGH: u64 = 1 << 3;
 const CACHE_DISABLE: u64 = 1 << 4;
+/// The processor sets these when it uses an entry, and to write. They are set from the beginning: nobody reads them, and what
+/// the processor need not write costs it nothing.
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
 /// Mapped, but not present for the processor: page 0 of pv guests, so that null pointers fault in guest and hypervisor
 /// alike. Bit 52 is left to software.
 const HIDDEN: u64 = 1 << 52;
@@ -78,7 +82,8 @@ impl Mapping {
 
     const fn encode(self) -> u64 {
         let writable = if self.writable { WRITABLE } else { 0 };
-        self.mfn.address().0 | PRESENT | USER | writable | (self.kind as u64) << KIND_SHIFT
+        let used = ACCESSED | DIRTY;
+        self.mfn.address().0 | PRESENT | USER | writable | used | (self.kind as u64) << KIND_SHIFT
     }
 
     const fn decode(entry: u64) -> Option<Self> {
@@ -187,7 +192,7 @@ impl P2m {
                 None => {
                     let next = memory.allocate(Owner::Hypervisor).ok_or(Errno::Nomem)?;
                     let at = Maddr(table.address().0 + (key & 511) * 8);
-                    memory.machine.write_u64(at, next.address().0 | PRESENT | WRITABLE | USER);
+                    memory.machine.write_u64(at, next.address().0 | PRESENT | WRITABLE | USER | ACCESSED);
                     if level == 9 {
                         self.leaves.insert(key, next);
                     } else {
@@ -220,6 +225,10 @@ impl P2m {
         memory.machine.write_u64(at, if hidden { entry & !PRESENT | HIDDEN } else { entry });
         memory.changes += 1;
         memory.get(mapping.mfn);
+        memory.frames.count_mapped(mapping.mfn, true);
+        if let Some(old) = old {
+            memory.frames.count_mapped(old.mfn, false);
+        }
         memory.work(1);
         self.changes += 1;
         memory.watch.note_change(self.domain);
@@ -233,6 +242,7 @@ impl P2m {
         let at = Self::entry(leaf, gfn);
         let old = Mapping::decode(memory.machine.read_u64(at))?;
         memory.machine.write_u64(at, REMOVED);
+        memory.frames.count_mapped(old.mfn, false);
         memory.work(1);
         self.changes += 1;
         memory.watch.note_change(self.domain);

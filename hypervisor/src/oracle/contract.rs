@@ -2,8 +2,12 @@
 
 use crate::hypervisor::{Disposition, Hypervisor};
 use core::ops::RangeInclusive;
-use coverage_hypercall::crash::CrashKind;
-use xen_abi::{argo, errno::Errno, event, hypercall, memory, sched, vcpu, version};
+use coverage_hypercall::{
+    coverage::{self, COVERAGE_OP},
+    crash::CrashKind,
+    harness::HARNESS_OP,
+};
+use xen_abi::{argo, errno::Errno, event, grant, hypercall, memory, sched, vcpu, version};
 
 /// Largest error number that a call may return: the last one of `public/errno.h`.
 const MAX_ERRNO: i64 = 125;
@@ -11,6 +15,20 @@ const MAX_ERRNO: i64 = 125;
 const NUMBER: RangeInclusive<i64> = 0..=i64::MAX;
 /// Success has nothing to say.
 const DONE: RangeInclusive<i64> = 0..=0;
+/// There is no success.
+const NEVER: RangeInclusive<i64> = RangeInclusive::new(1, 0);
+
+/// What a call that fails may have written to its caller. Where what fails is the copy itself, which goes page by page, it may have
+/// written anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// Nothing.
+    Untouched,
+    /// How far it came, where it asks to be called again.
+    Continuation,
+    /// How far it came, or what became of the entries of a list.
+    Progress,
+}
 
 /// What a sub-operation promises.
 #[derive(Clone, Debug)]
@@ -19,55 +37,75 @@ struct Contract {
     success: RangeInclusive<i64>,
     /// It may fail.
     fails: bool,
-    /// Where it fails, nothing has been written to the caller. Not so where the output says how far a call came, or has a
-    /// result for each entry of a list; and not where what fails is the copy itself, which goes page by page.
-    silent: bool,
+    /// What it may have written where it fails.
+    output: Output,
 }
 
 const fn contract(success: RangeInclusive<i64>) -> Contract {
-    Contract { success, fails: true, silent: true }
+    Contract { success, fails: true, output: Output::Untouched }
 }
 
 /// Of a sub-operation whose output tells progress.
 const fn progress(success: RangeInclusive<i64>) -> Contract {
-    Contract { success, fails: true, silent: false }
+    Contract { success, fails: true, output: Output::Progress }
 }
 
-/// The contract of a call. What is not known may return any number and may write as it likes.
+/// The contract of a call.
 fn of(number: u64, args: &[u64; 6]) -> Contract {
     let cmd = args[0] as u32;
     match number {
         hypercall::MEMORY_OP => memory(cmd & memory::CMD_MASK),
         hypercall::MULTICALL => progress(DONE),
-        hypercall::CONSOLE_IO => contract(DONE),
         hypercall::SCHED_OP if cmd == sched::WATCHDOG => contract(0..=2),
-        hypercall::SCHED_OP => contract(DONE),
-        hypercall::GRANT_TABLE_OP => progress(DONE),
+        // It says which version there is, whether that is the one that was asked for or not.
+        hypercall::GRANT_TABLE_OP if cmd == grant::SET_VERSION => progress(DONE),
         hypercall::VCPU_OP if cmd == vcpu::IS_UP => contract(0..=1),
-        hypercall::VCPU_OP | hypercall::VM_ASSIST | hypercall::SET_TIMER_OP => contract(DONE),
-        hypercall::ARGO_OP if cmd == argo::SENDV => contract(0..=argo::MAX_RING_SIZE as i64),
-        hypercall::ARGO_OP => progress(DONE),
-        hypercall::EVENT_CHANNEL_OP if cmd <= event::SET_PRIORITY => contract(DONE),
+        hypercall::ARGO_OP => match cmd {
+            argo::SENDV => contract(0..=argo::MAX_RING_SIZE as i64),
+            argo::NOTIFY => progress(DONE),
+            argo::REGISTER_RING | argo::UNREGISTER_RING => contract(DONE),
+            _ => contract(NEVER),
+        },
+        hypercall::EVENT_CHANNEL_OP if cmd > event::SET_PRIORITY => contract(NEVER),
         hypercall::XEN_VERSION => match cmd {
             version::VERSION => contract(1..=i32::MAX as i64),
             version::PAGESIZE => contract(4096..=4096),
             version::BUILD_ID => contract(1..=256),
             _ => contract(DONE),
         },
-        _ => progress(NUMBER),
+        // The sub-operation is in the caller's memory, and only those that are to be called again write before they are done.
+        hypercall::DM_OP => Contract { success: DONE, fails: true, output: Output::Continuation },
+        COVERAGE_OP if args[0] == coverage::cmd::READ => contract(0..=coverage::MAX_READ as i64),
+        // The ends of programs are no calls of a guest's.
+        HARNESS_OP => progress(NUMBER),
+        hypercall::SET_TRAP_TABLE
+        | hypercall::CONSOLE_IO
+        | hypercall::SCHED_OP
+        | hypercall::GRANT_TABLE_OP
+        | hypercall::VCPU_OP
+        | hypercall::VM_ASSIST
+        | hypercall::SET_TIMER_OP
+        | hypercall::EVENT_CHANNEL_OP
+        | hypercall::HVM_OP
+        | hypercall::SYSCTL
+        | hypercall::DOMCTL
+        | COVERAGE_OP => contract(DONE),
+        _ => contract(NEVER),
     }
 }
 
 fn memory(op: u32) -> Contract {
     match op {
         // They say how many extents were done, whatever stopped them.
-        memory::INCREASE_RESERVATION | memory::DECREASE_RESERVATION | memory::POPULATE_PHYSMAP => {
-            Contract { success: 0..=(u32::MAX >> memory::CMD_START_SHIFT) as i64, fails: false, silent: true }
-        }
+        memory::INCREASE_RESERVATION | memory::DECREASE_RESERVATION | memory::POPULATE_PHYSMAP => Contract {
+            success: 0..=(u32::MAX >> memory::CMD_START_SHIFT) as i64,
+            fails: false,
+            output: Output::Untouched,
+        },
         memory::EXCHANGE | memory::ADD_TO_PHYSMAP | memory::ADD_TO_PHYSMAP_BATCH => progress(DONE),
-        memory::REMOVE_FROM_PHYSMAP | memory::MEMORY_MAP | memory::MACHINE_MEMORY_MAP => contract(DONE),
         memory::CURRENT_RESERVATION | memory::MAXIMUM_RESERVATION => contract(0..=i32::MAX as i64),
-        _ => contract(NUMBER),
+        memory::MAXIMUM_RAM_PAGE | memory::MAXIMUM_GPFN => contract(NUMBER),
+        _ => contract(DONE),
     }
 }
 
@@ -93,7 +131,13 @@ impl Hypervisor {
             self.violation(CrashKind::ReturnContract, "a call returned what its operation never returns");
         }
         let written = self.memory.watch.written != 0;
-        if failed && contract.silent && written && value != Errno::Fault.code() {
+        let may_write = value == Errno::Fault.code()
+            || match contract.output {
+                Output::Untouched => false,
+                Output::Continuation => value == Errno::Again.code(),
+                Output::Progress => true,
+            };
+        if failed && written && !may_write {
             self.violation(CrashKind::ReturnContract, "a call that failed has written to its caller");
         }
     }

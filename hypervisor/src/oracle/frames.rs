@@ -29,6 +29,14 @@ impl Hypervisor {
         }
     }
 
+    /// Nobody has a frame mapped that the call freed. Between the two a call may take any order.
+    pub(crate) fn check_freed(&mut self) {
+        let freed = core::mem::take(&mut self.memory.dangling);
+        if freed.iter().any(|mfn| self.memory.frames.dangles(*mfn)) {
+            self.violation(CrashKind::FreedFrame, "a frame was freed that somebody has mapped");
+        }
+    }
+
     /// Physmap and machine-to-physical table agree about a guest frame, and what is mapped belongs to somebody.
     fn check_frame(&self, domain: DomId, gfn: Gfn) -> Result<(), Finding> {
         let Some(mapping) = self.lookup(domain, gfn) else { return Ok(()) };

@@ -2,7 +2,7 @@
 //!
 //! | oracle | kind | looks |
 //! |---|---|---|
-//! | [`frames`] | m2p identity, freed frame, references, isolation | at frames that a call touched; [`Hypervisor::audit`] at all |
+//! | [`frames`] | m2p identity, freed frame, references, isolation | at frames that a call touched or freed; [`Hypervisor::audit`] at all |
 //! | [`locks`] | lock held | at each lock, and after each call |
 //! | [`work`] | latency | at each step of a call |
 //! | [`contract`] | return contract | at each call, those in a multicall included |
@@ -34,6 +34,7 @@ impl Hypervisor {
     pub(crate) fn before_call(&mut self, caller: VcpuId) {
         self.checks.involve(caller.domain);
         self.memory.touched.clear();
+        self.memory.dangling.clear();
         self.memory.watch.begin();
     }
 
@@ -43,6 +44,7 @@ impl Hypervisor {
         if !self.options.oracles {
             return;
         }
+        self.check_freed();
         let mut touched: Vec<(DomId, Gfn)> = core::mem::take(&mut self.memory.touched);
         if !touched.is_empty() {
             // A call may touch one frame hundreds of times.

@@ -1,6 +1,7 @@
 //! Tests of the hypervisor through its public interface, on a machine that is a vector.
 
 mod argo;
+mod contracts;
 mod device_model;
 mod domctl;
 mod event_fifo;

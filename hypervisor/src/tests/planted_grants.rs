@@ -70,6 +70,41 @@ fn status_freed_leaves_a_freed_frame_mapped() {
     assert!(harmful(Bug::StatusFreed, change_back).starts_with("oracle freed-frame"));
 }
 
+/// As above, but the status frame is mapped as a resource, which leaves no trace in the machine-to-physical table.
+fn change_back_under_a_resource(world: &mut World) -> i64 {
+    tables(world);
+    assert_eq!(world.set_version(D1, 2).0, 0);
+    world.poke_words(D1, RESOURCE.frame_list, &[HOLE]);
+    let status = memory::RESOURCE_GRANT_TABLE_STATUS;
+    assert_eq!(resource(world, D1, memory::AcquireResource { id: status, nr_frames: 1, ..RESOURCE }).0, 0);
+    world.set_version(D1, 1).0
+}
+
+#[test]
+fn status_freed_is_seen_wherever_the_frame_is_mapped() {
+    assert_eq!(harmless(Bug::StatusFreed, change_back_under_a_resource), code(Errno::Busy));
+    assert!(harmful(Bug::StatusFreed, change_back_under_a_resource).starts_with("oracle freed-frame"));
+}
+
+/// A chain whose end does not exist: nothing is copied.
+fn chain_to_nowhere(world: &mut World) -> i64 {
+    tables(world);
+    for id in [D1, D2] {
+        assert_eq!(world.set_version(id, 2).0, 0);
+    }
+    for (id, reference, user, other, source) in [(D1, 10, 2, 2, 9), (D2, 11, 1, 1, 10)] {
+        let header = EntryHeader { flags: GTF_TRANSITIVE, domid: user };
+        world.entry(id, reference, EntryV2 { header, page_off: other, length: 0, frame: source });
+    }
+    world.copy(D1, end(2, 11, 0), end(DOMID_SELF, 0x82, 0), 8, GNTCOPY_SOURCE_GREF).into()
+}
+
+#[test]
+fn transitive_copy_is_seen_before_its_end() {
+    assert_eq!(harmless(Bug::TransitiveCopy, chain_to_nowhere), Status::GENERAL_ERROR.0.into());
+    assert!(harmful(Bug::TransitiveCopy, chain_to_nowhere).starts_with("oracle isolation"));
+}
+
 fn chain(world: &mut World) -> i64 {
     tables(world);
     for id in [D1, D2] {

@@ -44,8 +44,13 @@ fn map<S: PageSize + core::fmt::Debug>(
 {
     let page = Page::<S>::containing_address(VirtAddr::new(virt));
     let frame = PhysFrame::<S>::containing_address(PhysAddr::new(phys));
+    // The processor has nothing to write into tables whose entries say already that they were used.
+    let used = PageTableFlags::ACCESSED;
+    let parents = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | used;
+    let flags = flags | used | PageTableFlags::DIRTY;
     // SAFETY: the tables are not in use yet; what they map is the image and RAM, as the early tables do.
-    let mapped: Result<_, MapToError<S>> = unsafe { tables.map_to(page, frame, flags, &mut HeapTables) };
+    let mapped: Result<_, MapToError<S>> =
+        unsafe { tables.map_to_with_table_flags(page, frame, flags, parents, &mut HeapTables) };
     match mapped {
         Ok(flush) => flush.ignore(),
         Err(error) => panic!("mapping {virt:#x} to {phys:#x}: {error:?}"),

@@ -10,11 +10,11 @@ use coverage_hypercall::harness::Marker;
 use x86_64::{
     PhysAddr, VirtAddr,
     registers::{
-        control::{Cr3, Cr3Flags, Cr4, Cr4Flags},
+        control::{Cr4, Cr4Flags},
         model_specific::{Efer, EferFlags, LStar, Msr, SFMask},
         rflags::RFlags,
     },
-    structures::paging::PhysFrame,
+    structures::paging::{PhysFrame, Size4KiB},
 };
 use xen_abi::pv;
 
@@ -67,8 +67,25 @@ pub(super) fn enable() {
 /// Loads the page tables of a guest, and forgets the translations that the processor keeps.
 pub(super) fn load_tables(root: PhysAddr) {
     // SAFETY: the root is that of a physical map, which `Machine::prepare_root` gave the hypervisor's upper half: code, stack and
-    // data stay where they are. The lower half is the guest's alone.
-    unsafe { Cr3::write(PhysFrame::containing_address(root), Cr3Flags::empty()) };
+    // data stay where they are. The lower half is the guest's alone. No flag of CR3 is set, as tables are page-aligned.
+    unsafe { write_cr3(PhysFrame::<Size4KiB>::containing_address(root).start_address().as_u64()) };
+}
+
+/// Writes CR3. Translations of the upper half are global, so that a host which sees the marker need not forget them.
+///
+/// # Safety
+/// The new tables map the upper half as those do that are in use.
+#[unsafe(naked)]
+unsafe extern "C" fn write_cr3(root: u64) {
+    naked_asm!(
+        ".byte {n0}, {n1}, {n2}, {n3}, {n4}, {n5}, {n6}, {n7}",
+        "mov cr3, rdi",
+        "ret",
+        n0 = const Marker::Tables.code()[0], n1 = const Marker::Tables.code()[1],
+        n2 = const Marker::Tables.code()[2], n3 = const Marker::Tables.code()[3],
+        n4 = const Marker::Tables.code()[4], n5 = const Marker::Tables.code()[5],
+        n6 = const Marker::Tables.code()[6], n7 = const Marker::Tables.code()[7],
+    )
 }
 
 /// Segment registers and bases, which no instruction of the hypervisor uses: they stay the guest's until another one runs.

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Which translations QEMU may keep while page tables change.
+//!
+//! QEMU forgets all translations whenever CR3 is written, global ones included, and after a reset they would have to go as well. The
+//! hypervisor's half of the address space is the same in all of its page tables, so its translations stay right. They are in a TLB of
+//! their own: that of supervisor code which may not touch user pages (`MMU_KSMAP_IDX`, number 0 in all versions).
+//!
+//! What is kept must be what a walk of the tables at the snapshot would find, or executions would depend on those before them. So
+//! all goes whenever a table of that half has changed, or a register that decides about translation.
+#![expect(unsafe_code, reason = "reads page tables through host addresses")]
+
+use crate::qemu::{Cpu, Qemu};
+
+/// The TLBs that are kept: that of supervisor code and, where its number is known, that of physical addresses
+/// (`MMU_PHYS_IDX`), which serves walks of page tables. Each version numbers it anew.
+const fn kept(version: (u32, u32)) -> u32 {
+    let physical = match version {
+        (7, 2) => 1 << 4,
+        (10, 0) => 1 << 6,
+        _ => 0,
+    };
+    1 << 0 | physical
+}
+
+/// All TLBs that there can be.
+const ALL: u32 = 0xffff;
+/// First entry of the upper half in a root table.
+const UPPER: usize = 256;
+/// Entries of a table.
+const ENTRIES: usize = 512;
+/// Bytes of a table.
+const TABLE: usize = 4096;
+/// Entry of a table: present (AMD APM volume 2, section 5.4).
+const PRESENT: u64 = 1;
+/// Entry of a table: maps a large page.
+const LARGE: u64 = 1 << 7;
+/// Entry of a table: where it leads.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Forgets the translations of the lower half. QEMU is of this version.
+pub(crate) fn forget_lower(qemu: &Qemu, cpu: *mut Cpu, version: (u32, u32)) {
+    // SAFETY: called on the vCPU's own thread.
+    unsafe { (qemu.tlb_flush_some)(cpu, ALL & !kept(version)) };
+}
+
+/// The root table that a value of CR3 names.
+pub(crate) const fn root(cr3: u64) -> usize {
+    // Memory is far smaller than a usize.
+    (cr3 & ADDRESS) as usize
+}
+
+/// An entry of a table in a copy of guest memory; an absent one where the copy ends before it.
+fn entry(memory: &[u8], table: usize, index: usize) -> u64 {
+    let at = table.wrapping_add(index * 8);
+    let bytes = memory.get(at..at.wrapping_add(8)).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_le_bytes)
+}
+
+/// Notes in `pages` which pages of memory are tables behind the upper half of a root.
+pub(crate) fn note_upper(memory: &[u8], root: usize, pages: &mut [bool]) {
+    let mut tables: Vec<(usize, u32)> = Vec::new();
+    let mut visit =
+        |table: usize, indexes: core::ops::Range<usize>, levels: u32, found: &mut Vec<(usize, u32)>| {
+            for index in indexes {
+                let entry = entry(memory, table, index);
+                let next = (entry & ADDRESS) as usize;
+                if entry & PRESENT == 0 || (levels < 3 && entry & LARGE != 0) {
+                    continue;
+                }
+                // A table that was noted was visited: entries may lead in circles.
+                if let Some(noted) = pages.get_mut(next / TABLE).filter(|noted| !**noted) {
+                    *noted = true;
+                    found.push((next, levels - 1));
+                }
+            }
+        };
+    visit(root, UPPER..ENTRIES, 3, &mut tables);
+    while let Some((table, levels)) = tables.pop() {
+        if levels > 0 {
+            visit(table, 0..ENTRIES, levels, &mut tables);
+        }
+    }
+}
+
+/// The part of guest memory that is the upper half of a root table.
+pub(crate) const fn upper(root: usize) -> core::ops::Range<usize> {
+    root + UPPER * 8..root + TABLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_tables_of_the_upper_half() {
+        let mut memory = vec![0; 16 * TABLE];
+        let mut put = |table: usize, index: usize, entry: u64| {
+            memory[table * TABLE + index * 8..][..8].copy_from_slice(&entry.to_le_bytes());
+        };
+        put(1, 0, (2 * TABLE as u64) | PRESENT);
+        put(1, 256, (3 * TABLE as u64) | PRESENT);
+        put(1, 511, 4 * TABLE as u64);
+        put(3, 7, (5 * TABLE as u64) | PRESENT);
+        put(3, 8, (6 * TABLE as u64) | PRESENT | LARGE);
+        put(3, 9, (3 * TABLE as u64) | PRESENT);
+        put(3, 10, 1 << 40 | PRESENT);
+        put(5, 0, (7 * TABLE as u64) | PRESENT);
+        put(5, 1, (8 * TABLE as u64) | PRESENT | LARGE);
+        put(7, 3, (9 * TABLE as u64) | PRESENT);
+        let mut pages = vec![false; 16];
+        note_upper(&memory, TABLE, &mut pages);
+        let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();
+        assert_eq!(found, [3, 5, 7], "the last level's pages are no tables, and neither is the lower half's");
+    }
+}
