@@ -44,6 +44,8 @@ pub(crate) struct Runner {
     running: Option<VcpuId>,
     /// [`Hypervisor::mapping_changes`] when the page tables were loaded.
     mappings: u64,
+    /// All domains are ready, and the host has not been told.
+    all_ready: bool,
     beacon: PhysAddr,
     verbose: bool,
 }
@@ -53,7 +55,15 @@ impl Runner {
     pub(crate) fn new(hypervisor: Hypervisor, beacon: PhysAddr, verbose: bool) -> Self {
         arch::require_supervisor_protection();
         world::enable();
-        Self { hypervisor, vcpus: PerVcpu::new(), running: None, mappings: 0, beacon, verbose }
+        Self {
+            hypervisor,
+            vcpus: PerVcpu::new(),
+            running: None,
+            mappings: 0,
+            all_ready: false,
+            beacon,
+            verbose,
+        }
     }
 
     /// Runs whoever can run, until nobody can.
@@ -61,6 +71,10 @@ impl Runner {
         while let Some(id) = self.hypervisor.vcpu_to_run() {
             self.forget();
             self.load(id);
+            // Whatever is the same before each program is done before the snapshot.
+            if core::mem::take(&mut self.all_ready) {
+                self.ready();
+            }
             if let Some(value) = self.hypervisor.resume_value(id) {
                 self.vcpu(id).set_result(value);
             }
@@ -148,7 +162,7 @@ impl Runner {
             }
             Disposition::Reschedule => Next::Other,
             Disposition::Ready => {
-                self.ready();
+                self.all_ready = true;
                 Next::Other
             }
             Disposition::Done => {

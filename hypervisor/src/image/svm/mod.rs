@@ -35,6 +35,8 @@ pub(crate) struct Runner {
     vcpus: PerVcpu<Vcpu>,
     /// Whose floating-point state is in the processor.
     running: Option<VcpuId>,
+    /// All domains are ready, and the host has not been told.
+    all_ready: bool,
     beacon: PhysAddr,
     verbose: bool,
 }
@@ -44,7 +46,7 @@ impl Runner {
     pub(crate) fn new(hypervisor: Hypervisor, beacon: PhysAddr, verbose: bool) -> Self {
         world::enable();
         permissions::install();
-        Self { hypervisor, vcpus: PerVcpu::new(), running: None, beacon, verbose }
+        Self { hypervisor, vcpus: PerVcpu::new(), running: None, all_ready: false, beacon, verbose }
     }
 
     /// Runs whoever can run, until nobody can.
@@ -52,6 +54,10 @@ impl Runner {
         while let Some(id) = self.hypervisor.vcpu_to_run() {
             self.forget();
             self.load(id);
+            // Whatever is the same before each program is done before the snapshot.
+            if core::mem::take(&mut self.all_ready) {
+                self.ready();
+            }
             if let Some(value) = self.hypervisor.resume_value(id) {
                 self.vcpu(id).set_result(value);
             }
@@ -180,7 +186,7 @@ impl Runner {
             }
             Disposition::Reschedule => Next::Other,
             Disposition::Ready => {
-                self.ready();
+                self.all_ready = true;
                 Next::Other
             }
             Disposition::Done => {
