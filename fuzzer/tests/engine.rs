@@ -2,6 +2,7 @@
 
 mod guest;
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,48 @@ fn a_qemu_of_unknown_version_is_reset_from_outside() {
     // Whoever knows better may say so.
     assert_eq!(start(Reset::InProcess).way(), (Way::InProcess, None));
     assert_eq!(start(Reset::Loadvm).way(), (Way::Loadvm, None));
+}
+
+/// A copy of QEMU, in which a symbol has another name.
+fn without_symbol(directory: &Path, symbol: &str) -> PathBuf {
+    let name = version::default_binary();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|path| path.join(&name));
+    let real = found.chain([name.clone()]).find(|path| path.is_file()).unwrap().canonicalize().unwrap();
+    let mut bytes = fs::read(&real).unwrap();
+    let wanted = format!("\0{symbol}\0").into_bytes();
+    let places: Vec<_> =
+        (0..=bytes.len() - wanted.len()).filter(|at| bytes[*at..].starts_with(&wanted)).collect();
+    assert!(!places.is_empty(), "{real:?} has no `{symbol}`");
+    places.into_iter().for_each(|at| bytes[at + 1] = b'_');
+    let copy = directory.join("copy");
+    fs::write(&copy, bytes).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    // It looks for its firmware beside itself.
+    let share = real.parent().unwrap().parent().unwrap().join("share").display().to_string();
+    let text = format!("exec {} -L {share}/seabios -L {share}/qemu \"$@\"", copy.display());
+    script(directory, "without", &text)
+}
+
+#[test]
+fn a_qemu_that_lacks_a_symbol_is_reset_from_outside() {
+    let directory = tempfile::tempdir().unwrap();
+    let symbol = "cpu_physical_memory_snapshot_and_clear_dirty";
+    let binary = without_symbol(directory.path(), symbol);
+    let start = |reset| QemuEngine::start(QemuConfig { binary: binary.clone(), reset, ..config() });
+    let mut engine = start(Reset::Auto).unwrap();
+    let (way, why) = engine.way();
+    assert_eq!(way, Way::Loadvm);
+    assert!(why.is_some_and(|why| why.contains(symbol)), "{why:?}");
+    let first = essence(execute(&mut engine, guest::DONE));
+    assert_eq!(first.0, Outcome::Done);
+    assert_eq!(essence(execute(&mut engine, guest::DONE)), first);
+    engine.reboot().unwrap();
+    assert_eq!(essence(execute(&mut engine, guest::DONE)), first);
+    let error = start(Reset::InProcess).expect_err("it cannot");
+    assert!(matches!(error, EngineError::Lacking(_)), "{error}");
+    let error = error.to_string();
+    assert!(error.contains(symbol) && error.contains("--reset loadvm"), "{error}");
 }
 
 #[test]
