@@ -26,6 +26,10 @@ use super::{Engine, Execution, Outcome, Request};
 const ATTEMPTS: u32 = 3;
 /// Time without processor time after which QEMU is taken for dead.
 const STANDSTILL: Duration = Duration::from_secs(3);
+/// A limit of processor time may take this many times as long on a busy host.
+const PATIENCE: u32 = 10;
+/// Unit of [`Process::ticks`]: `USER_HZ`, which is 100 on x86-64.
+const TICK: Duration = Duration::from_millis(10);
 /// How often the host looks whether QEMU still lives while it waits.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -78,7 +82,7 @@ pub struct QemuConfig {
     /// Translated blocks that guests may execute in one execution; more is a runaway. A `xen_version` call takes
     /// about 1,300 blocks of guest and hypervisor together.
     pub guest_blocks: u64,
-    /// Limit for one execution.
+    /// Limit for one execution: wall-clock time in which QEMU had a processor. On a busy host it may take ten times as long.
     pub wall_limit: Duration,
     /// Limit for the boot.
     pub boot_limit: Duration,
@@ -225,7 +229,7 @@ fn given_up(control: &Control) -> Option<EngineError> {
 
 /// Waits until the plugin has answered with this number.
 fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
-    let mut began = None;
+    let mut began: Option<(Instant, Option<u64>)> = None;
     let mut progress: Option<(Option<u64>, Instant)> = None;
     loop {
         let control = process.control.control();
@@ -253,11 +257,15 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
         {
             outside::ask(process);
         }
-        if began.get_or_insert_with(Instant::now).elapsed() >= limit {
+        let ticks = process.ticks();
+        let (since, used_before) = *began.get_or_insert_with(|| (Instant::now(), ticks));
+        // What counts is the time that QEMU had a processor: a host may be busy.
+        let used =
+            ticks.zip(used_before).map_or(limit, |(now, before)| TICK * now.saturating_sub(before) as u32);
+        if since.elapsed() >= limit && (used + TICK >= limit || since.elapsed() >= limit * PATIENCE) {
             return Err(Lost::Late);
         }
         // A busy host makes QEMU slow, not idle: who uses no processor time at all waits for something that never comes.
-        let ticks = process.ticks();
         match progress {
             Some((before, since)) if before == ticks => {
                 if since.elapsed() >= STANDSTILL {
