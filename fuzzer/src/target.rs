@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::bail;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{
@@ -26,7 +27,7 @@ const DOMAINS: &str = include_str!("../../hypervisor/domains.conf");
 pub const RAM_SIZE: u64 = 32 << 20;
 
 /// What can be fuzzed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
@@ -55,7 +56,7 @@ impl Target {
 }
 
 /// A target with the switches of one campaign.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     target: Target,
     plants: Vec<String>,
@@ -63,10 +64,11 @@ pub struct Settings {
     reset: Reset,
     core: Option<usize>,
     oracles: Oracles,
+    checked: bool,
 }
 
 /// What the hypervisor looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Oracles {
     /// What each call touched.
     #[default]
@@ -93,7 +95,8 @@ impl Settings {
         plants.sort();
         plants.dedup();
         let reset = Reset::from_environment().map_err(anyhow::Error::msg)?;
-        Ok(Self { target, plants, qemu: qemu.to_owned(), reset, core, oracles: Oracles::On })
+        let qemu = qemu.to_owned();
+        Ok(Self { target, plants, qemu, reset, core, oracles: Oracles::On, checked: false })
     }
 
     /// The same with other oracles.
@@ -106,6 +109,12 @@ impl Settings {
     #[must_use]
     pub fn with_reset(self, reset: Reset) -> Self {
         Self { reset, ..self }
+    }
+
+    /// The same with machines that can be compared with each other, down to guest memory.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        Self { checked: true, ..self }
     }
 
     /// What the hypervisor looks at.
@@ -122,6 +131,12 @@ impl Settings {
     #[must_use]
     pub fn on(&self, target: Target) -> Self {
         Self { target, ..self.clone() }
+    }
+
+    /// The same on another processor.
+    #[must_use]
+    pub fn on_core(&self, core: usize) -> Self {
+        Self { core: Some(core), ..self.clone() }
     }
 
     /// Planted bugs that are switched on, sorted.
@@ -142,6 +157,7 @@ impl Settings {
             cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
+            note_pages: self.checked,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
         })?;
         if let (Way::Loadvm, Some(why)) = engine.way() {

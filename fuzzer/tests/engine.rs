@@ -192,9 +192,13 @@ fn without_symbol(directory: &Path, symbol: &str) -> PathBuf {
     let copy = directory.join("copy");
     fs::write(&copy, bytes).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    // It looks for its firmware beside itself.
-    let share = real.parent().unwrap().parent().unwrap().join("share").display().to_string();
-    let text = format!("exec {} -L {share}/seabios -L {share}/qemu \"$@\"", copy.display());
+    // It looks for its firmware and its modules beside itself.
+    let place = real.parent().unwrap().parent().unwrap().display().to_string();
+    let text = format!(
+        "export QEMU_MODULE_DIR={place}/lib/x86_64-linux-gnu/qemu\n\
+         exec {} -L {place}/share/seabios -L {place}/share/qemu \"$@\"",
+        copy.display()
+    );
     script(directory, "without", &text)
 }
 

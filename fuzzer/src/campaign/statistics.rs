@@ -85,6 +85,10 @@ impl Statistics {
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
         self.cover(operations, program, &execution.counters);
+        if execution.outcome == Outcome::Runaway {
+            // How many calls came back depends on when the guest was noticed.
+            return;
+        }
         for result in &execution.calls {
             let Some(name) = operations.get(usize::from(result.call)) else { continue };
             let operation = self.operations.entry(name).or_default();
@@ -118,12 +122,21 @@ impl Statistics {
             self.operations.entry(name).or_default();
         }
         for (edge, count) in counters.iter().enumerate() {
-            if *count != 0 && !std::mem::replace(&mut self.seen[edge], true) {
+            if *count != 0 {
                 // Counters are counted in 32 bits everywhere.
-                self.first.push((edge as u32, names.clone()));
-                for name in &names {
-                    self.operations.entry(name).or_default().edges += 1;
-                }
+                self.cover_edge(edge as u32, &names);
+            }
+        }
+    }
+
+    /// Notes that programs with these operations cover an edge, unless others were faster.
+    pub(super) fn cover_edge(&mut self, edge: u32, names: &[&'static str]) {
+        let place = edge as usize;
+        self.seen.resize(self.seen.len().max(place + 1), false);
+        if !std::mem::replace(&mut self.seen[place], true) {
+            self.first.push((edge, names.to_vec()));
+            for name in names {
+                self.operations.entry(name).or_default().edges += 1;
             }
         }
     }

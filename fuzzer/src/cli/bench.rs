@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::{
     Exit, effectiveness,
-    fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
+    session::session,
 };
 use crate::{
     campaign::store,
@@ -21,6 +21,7 @@ use crate::{
     program::{Program, generate, lower},
     report::{live::emit, output::say},
     target::{Oracles, Settings, Target},
+    triage::verify,
 };
 
 /// The commands of `hyperfuzz bench`.
@@ -350,13 +351,16 @@ fn measure(
 fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(f64, f64)> {
     let scratch = tempfile::tempdir()?;
     let options = CampaignOptions {
+        check_every: None,
+        replays: verify::REPLAYS,
         execs: None,
         corpus: "seeds".into(),
         until_finding: false,
         max_calls: args.calls as u16,
         json: false,
     };
-    let session = session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options)?;
+    let session =
+        session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options, None)?;
     let seconds = session.elapsed().as_secs_f64().max(1e-3);
     Ok((session.statistics.executions as f64 / seconds, session.statistics.calls as f64 / seconds))
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
 use super::process::describe;
@@ -29,7 +30,7 @@ pub fn default_binary() -> PathBuf {
 }
 
 /// How a machine is to be reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Reset {
     /// In QEMU's process if it can be done there, by `loadvm` otherwise.
     #[default]

@@ -11,6 +11,7 @@
 
 mod coin;
 mod comparisons;
+pub mod exchange;
 mod executor;
 mod favour;
 mod havoc;
@@ -25,5 +26,5 @@ mod verdict;
 
 pub use executor::Candidate;
 pub use limits::{Ended, Limits};
-pub use session::{Driver, Plan, SessionError, run};
+pub use session::{Driver, News, Plan, SessionError, run};
 pub use strategy::{Form, Inputs, Signal, Strategy};
