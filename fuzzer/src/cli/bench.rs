@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     campaign::store,
-    engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine},
+    engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine, version::Reset},
     interface::interface,
     program::{Program, generate, lower},
     report::{live::emit, output::say},
@@ -52,6 +52,9 @@ pub(super) struct Speed {
     /// Measure this target as well, in turns with the other.
     #[arg(long, value_name = "NAME")]
     beside: Option<Target>,
+    /// Measure the bare engine with another way to reset the machine as well: `loadvm` shows what the reset in QEMU's process buys.
+    #[arg(long, value_name = "HOW")]
+    beside_reset: Option<Reset>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -84,10 +87,42 @@ struct Report {
     engine_to_beside: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     beside: Option<Box<Report>>,
+    /// How the machine is reset in all of these.
+    reset: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside_reset: Option<OtherReset>,
     /// With `--oracles off`: what the bare engine does with oracles, turn by turn beside it, and the share of executions that
     /// they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     oracles: Option<OracleCost>,
+}
+
+/// The bare engine with another way to reset the machine.
+#[derive(Debug, Serialize)]
+struct OtherReset {
+    reset: String,
+    engine_executions_per_second: f64,
+    /// Rate of the engine above against this one.
+    engine_to_this: f64,
+}
+
+impl OtherReset {
+    /// Measures the same programs.
+    fn measure(
+        settings: Settings,
+        reset: Reset,
+        once: &[Vec<u8>],
+        time: Duration,
+        engine_time: f64,
+    ) -> anyhow::Result<Self> {
+        let mut engine = settings.with_reset(reset).start()?;
+        let own = measure(&mut engine, once, time, &mut Execution::default())?;
+        Ok(Self {
+            reset: engine.way().0.to_string(),
+            engine_executions_per_second: 1.0 / own,
+            engine_to_this: own / engine_time,
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -140,10 +175,15 @@ impl Side {
     }
 
     /// Measures the whole fuzzer, and puts everything together.
-    fn report(self, calls: f64, args: &Speed) -> anyhow::Result<Report> {
+    fn report(self, calls: f64, once: &[Vec<u8>], args: &Speed) -> anyhow::Result<Report> {
         let Self { settings, engine, with_oracles, engine_times, ceiling_times, oracle_ratios } = self;
+        let reset = engine.way().0.to_string();
         drop((engine, with_oracles));
         let (engine_time, ceiling_time) = (median(engine_times), median(ceiling_times));
+        let beside_reset = args
+            .beside_reset
+            .map(|reset| OtherReset::measure(settings.clone(), reset, once, args.time, engine_time))
+            .transpose()?;
         let (fuzzer_executions, fuzzer_calls) = fuzzer(&settings, args)?;
         Ok(Report {
             target: settings.target().to_string(),
@@ -158,6 +198,8 @@ impl Side {
             fuzzer_to_engine: fuzzer_calls * engine_time / calls,
             engine_to_beside: None,
             beside: None,
+            reset,
+            beside_reset,
             oracles: (!oracle_ratios.is_empty()).then(|| {
                 let slower = median(oracle_ratios);
                 OracleCost {
@@ -182,9 +224,21 @@ impl Report {
         if let Some(oracles) = &self.oracles {
             row("engine, oracles on", oracles.engine_executions_per_second, self.calls_per_program);
         }
+        if let Some(other) = &self.beside_reset {
+            let name = format!("engine, {}", other.reset);
+            row(&name, other.engine_executions_per_second, self.calls_per_program);
+        }
         say!("\nengine / ceiling       {:>10.2}", self.engine_to_ceiling);
         if let Some(oracles) = &self.oracles {
             say!("cost of oracles        {:>9.0}%  (of executions/s)", oracles.cost * 100.0);
+        }
+        if let Some(other) = &self.beside_reset {
+            say!(
+                "engine / engine        {:>10.1}  (reset {} against {})",
+                other.engine_to_this,
+                self.reset,
+                other.reset
+            );
         }
         say!(
             "fuzzer / engine        {:>10.2}  (calls/s: the corpus has shorter programs)\n",
@@ -223,7 +277,7 @@ fn speed(args: &Speed) -> anyhow::Result<Exit> {
         }
     }
     let mut reports =
-        sides.into_iter().map(|side| side.report(calls, args)).collect::<anyhow::Result<Vec<_>>>()?;
+        sides.into_iter().map(|side| side.report(calls, &once, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let beside = (reports.len() > 1).then(|| reports.remove(1));
     let mut report = reports.remove(0);
     if let Some(other) = beside {

@@ -12,8 +12,12 @@ pub mod qemu;
 mod beacon;
 mod error;
 mod memory;
+mod monitor;
+mod outside;
 mod process;
+mod qcow2;
 mod results;
+pub mod version;
 mod wait;
 
 pub use error::EngineError;

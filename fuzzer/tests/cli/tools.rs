@@ -27,7 +27,11 @@ fn doctor_says_what_is_missing_and_how_to_get_it() {
 #[test]
 fn bench_speed_measures_both_sides() {
     let _turn = machine();
-    let report = hyperfuzz(["bench", "speed", "--time", "2", "--json"]).exits(0).events().remove(0);
+    let command = ["bench", "speed", "--time", "2", "--beside-reset", "loadvm", "--json"];
+    let report = hyperfuzz(command).exits(0).events().remove(0);
+    let other = &report["beside_reset"];
+    assert_eq!(other["reset"], "loadvm", "{report}");
+    assert!(other["engine_executions_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{report}");
     for field in [
         "calls_per_program",
         "ceiling_executions_per_second",
