@@ -76,7 +76,9 @@ fn accidents(number: u64, target: &str) {
     let run = fuzzer.wait().exits(0);
     let end = run.events().pop().expect("events");
     assert_eq!(end["findings"], serde_json::json!([]), "an accident is no finding");
-    assert_eq!(end["unconfirmed"], serde_json::json!([]), "{end}");
+    // A program that met three of them one after the other was suspected, and a clean boot has cleared it.
+    let suspected = end["unconfirmed"].as_array().expect("a list");
+    assert!(suspected.iter().all(|b| b.as_str().is_some_and(|b| b.starts_with("timeout-"))), "{suspected:?}");
     assert_eq!(end["checks"]["mismatches"], 0, "{end}");
     assert_eq!(end["statistics"]["corpus"], corpus_len(&campaign));
     line("corpus validate {}/corpus", &campaign).exits(0);
