@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, futex, sched_setaffinity};
 use super::aftermath::{Aftermath, page_hashes};
 use super::beacon::Target;
 use super::error::EngineError;
-use super::outside::{self, Outside};
+use super::outside::Outside;
 use super::process::Process;
 use super::results::{Reader, read_canaries, read_crash};
 use super::version::{self, Reset, Version, Way};
