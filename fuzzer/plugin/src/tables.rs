@@ -13,7 +13,7 @@ use crate::qemu::{API_VERSION, Cpu, Qemu};
 
 /// The TLBs that are kept: that of supervisor code and, in versions that number it so, that of physical addresses
 /// (`MMU_PHYS_IDX`), which serves walks of page tables.
-const KEPT: u32 = if API_VERSION == 1 { 1 << 0 | 1 << 4 } else { 1 << 0 };
+const KEPT: u32 = if API_VERSION == 1 { 1 | 1 << 4 } else { 1 };
 /// All TLBs that there can be.
 const ALL: u32 = 0xffff;
 /// First entry of the upper half in a root table.
