@@ -10,6 +10,7 @@ mod interface;
 mod options;
 mod replay;
 mod smoke;
+mod speed;
 
 use std::{io::Write, process::ExitCode};
 
