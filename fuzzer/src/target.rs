@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::bail;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{EngineError, boot, bundle, qemu},
@@ -21,7 +22,7 @@ const DOMAINS: &str = include_str!("../../hypervisor/domains.conf");
 pub const RAM_SIZE: u64 = 32 << 20;
 
 /// What can be fuzzed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
@@ -50,17 +51,18 @@ impl Target {
 }
 
 /// A target with the switches of one campaign.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     target: Target,
     plants: Vec<String>,
     qemu: PathBuf,
     core: Option<usize>,
     oracles: Oracles,
+    checked: bool,
 }
 
 /// What the hypervisor looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Oracles {
     /// What each call touched.
     #[default]
@@ -86,13 +88,19 @@ impl Settings {
         let mut plants = plants.to_vec();
         plants.sort();
         plants.dedup();
-        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On })
+        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On, checked: false })
     }
 
     /// The same with other oracles.
     #[must_use]
     pub fn with_oracles(self, oracles: Oracles) -> Self {
         Self { oracles, ..self }
+    }
+
+    /// The same with machines that can be compared with each other, down to guest memory.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        Self { checked: true, ..self }
     }
 
     /// What the hypervisor looks at.
@@ -109,6 +117,12 @@ impl Settings {
     #[must_use]
     pub fn on(&self, target: Target) -> Self {
         Self { target, ..self.clone() }
+    }
+
+    /// The same on another processor.
+    #[must_use]
+    pub fn on_core(&self, core: usize) -> Self {
+        Self { core: Some(core), ..self.clone() }
     }
 
     /// Planted bugs that are switched on, sorted.
@@ -128,6 +142,7 @@ impl Settings {
             cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
+            note_pages: self.checked,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
         })
     }

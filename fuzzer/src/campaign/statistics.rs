@@ -67,6 +67,9 @@ impl Seen {
 
     /// Takes an edge. True where it was not there.
     fn take(&mut self, edge: usize) -> bool {
+        if self.0.len() <= edge {
+            self.0.resize(edge + 1, 0);
+        }
         std::mem::replace(&mut self.0[edge], u8::MAX) == 0
     }
 }
@@ -114,6 +117,10 @@ impl Statistics {
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
         self.cover(operations, program, &execution.counters);
+        if execution.outcome == Outcome::Runaway {
+            // How many calls came back depends on when the guest was noticed.
+            return;
+        }
         for result in &execution.calls {
             let Some(name) = operations.get(usize::from(result.call)) else { continue };
             let operation = self.operations.entry(name).or_default();
@@ -147,12 +154,19 @@ impl Statistics {
             self.operations.entry(name).or_default();
         }
         for (edge, count) in counters.iter().enumerate() {
-            if *count != 0 && self.seen.take(edge) {
+            if *count != 0 {
                 // Counters are counted in 32 bits everywhere.
-                self.first.push((edge as u32, names.clone()));
-                for name in &names {
-                    self.operations.entry(name).or_default().edges += 1;
-                }
+                self.cover_edge(edge as u32, &names);
+            }
+        }
+    }
+
+    /// Notes that programs with these operations cover an edge, unless others were faster.
+    pub(super) fn cover_edge(&mut self, edge: u32, names: &[&'static str]) {
+        if self.seen.take(edge as usize) {
+            self.first.push((edge, names.to_vec()));
+            for name in names {
+                self.operations.entry(name).or_default().edges += 1;
             }
         }
     }

@@ -9,8 +9,10 @@ mod fuzz;
 mod interface;
 mod options;
 mod replay;
+mod session;
 mod smoke;
 mod speed;
+mod worker;
 
 use std::{io::Write, process::ExitCode};
 
@@ -85,6 +87,9 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// One worker of `fuzz --cores`, which starts it.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Parses the command line, runs the command, and turns errors into a message and an exit code.
@@ -108,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Interface(args) => interface::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Worker => worker::run(),
     };
     match result {
         Ok(exit) => match output::failure() {

@@ -11,9 +11,10 @@ use clap::Args;
 use include_dir::{Dir, include_dir};
 
 use crate::{
-    campaign::store,
+    campaign::{check::Every, runner::Care, store},
     program::{Program, model::CALLS, text},
     target::{Oracles, Settings, Target},
+    triage::verify,
 };
 
 /// One well-formed call per sub-operation, as the repository has them.
@@ -73,9 +74,26 @@ pub(super) struct CampaignOptions {
     /// Write events as lines of JSON to standard output.
     #[arg(long)]
     pub(super) json: bool,
+    /// Execute the program again on a freshly booted machine and compare, each time after this many executions; 0 for never. If
+    /// not given, as often as one or two hundredths of the time allow.
+    #[arg(long, value_name = "N")]
+    pub(super) check_every: Option<u64>,
+    /// Runs that the reproduction rate of a finding is taken from; the first of them on a clean boot.
+    #[arg(long, value_name = "N", default_value_t = verify::REPLAYS, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) replays: u32,
 }
 
 impl CampaignOptions {
+    /// How findings and machines are looked at.
+    pub(super) fn care(&self) -> Care {
+        Care { replays: self.replays, every: self.check_every.map_or(Every::Sensible, Every::Executions) }
+    }
+
+    /// Whether machines are checked at all.
+    pub(super) fn checks(&self) -> bool {
+        self.check_every != Some(0)
+    }
+
     /// The programs that a new campaign starts from.
     ///
     /// # Errors

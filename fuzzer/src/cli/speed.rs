@@ -8,8 +8,8 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{
     Exit,
-    fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
+    session::session,
 };
 use crate::{
     campaign::store,
@@ -24,6 +24,7 @@ use crate::{
         reset::reset_cost,
     },
     target::{Oracles, Settings, Target},
+    triage::verify,
 };
 
 /// Arguments of `hyperfuzz bench speed`.
@@ -246,6 +247,8 @@ fn lowered(programs: &[Program], turns: u32) -> anyhow::Result<Vec<Vec<u8>>> {
 fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts)> {
     let scratch = tempfile::tempdir()?;
     let options = CampaignOptions {
+        check_every: None,
+        replays: verify::REPLAYS,
         execs: None,
         corpus: "seeds".into(),
         until_finding: false,
@@ -257,7 +260,8 @@ fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts)> {
     drop(settings.start()?);
     let boot = clock.stop(None);
     let clock = Clock::start(None);
-    let session = session(settings, &scratch.path().join("campaign"), args.seed, Some(args.time), &options)?;
+    let directory = scratch.path().join("campaign");
+    let session = session(settings, &directory, args.seed, Some(args.time), &options, None)?;
     let cost = clock.stop(None) - boot;
     let statistics = &session.statistics;
     let executions = statistics.executions.max(1) as f64;

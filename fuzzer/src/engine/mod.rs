@@ -4,6 +4,7 @@
 //! distribution's QEMU and our plugin. Everything that an engine returns was copied out of guest memory
 //! once and validated; the guest may have written anything.
 
+pub mod aftermath;
 pub mod boot;
 pub mod bundle;
 pub mod qemu;
@@ -166,6 +167,12 @@ pub trait Engine {
 
     /// How often the machine had to be replaced since the engine was made.
     fn restarts(&self) -> u64;
+
+    /// How the last execution left the machine, for comparison with another machine. None where the machine is gone, or the
+    /// engine does not note what would be needed.
+    fn aftermath(&self) -> Option<aftermath::Aftermath> {
+        None
+    }
 }
 
 impl<E: Engine> Engine for &mut E {
@@ -199,5 +206,9 @@ impl<E: Engine> Engine for &mut E {
 
     fn restarts(&self) -> u64 {
         (**self).restarts()
+    }
+
+    fn aftermath(&self) -> Option<aftermath::Aftermath> {
+        (**self).aftermath()
     }
 }

@@ -4,7 +4,7 @@
 //! two context switches. QEMU may die, stop or hang at any moment; it is then replaced, and the execution is repeated.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 use coverage_hypercall::channel::{ChannelHeader, REQUEST_DATA, REQUEST_RING};
@@ -12,8 +12,12 @@ use coverage_hypercall::harness::{Canary, CmpHeader, ConsoleHeader};
 use coverage_hypercall::program::{MAX_LEN, Status};
 use coverage_hypercall::ring::SKIP;
 use hyperfuzz_control::{CONTINUE, Control, End, KEEP, MAGIC, State, VERSION};
-use rustix::thread::{CpuSet, futex, sched_setaffinity};
+use rustix::{
+    io::Errno,
+    thread::{CpuSet, futex, sched_setaffinity},
+};
 
+use super::aftermath::{Aftermath, page_hashes};
 use super::beacon::Target;
 use super::error::EngineError;
 use super::process::{Process, check_version};
@@ -22,7 +26,7 @@ use super::{Engine, Execution, Outcome, Request, Split, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
-/// Time without processor time after which QEMU is taken for dead.
+/// Time that we waited without QEMU using the processor, after which it is taken for dead.
 const STANDSTILL: Duration = Duration::from_secs(3);
 /// How often the host looks whether QEMU still lives while it waits.
 const SLICE: Duration = Duration::from_millis(50);
@@ -67,6 +71,8 @@ pub struct QemuConfig {
     pub wall_limit: Duration,
     /// Limit for the boot.
     pub boot_limit: Duration,
+    /// Note what each page holds at the snapshot, so that [`Engine::aftermath`] has an answer. Takes some milliseconds at each boot.
+    pub note_pages: bool,
     /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
     pub work_directory: Option<PathBuf>,
 }
@@ -88,6 +94,7 @@ impl QemuConfig {
             guest_blocks: 500_000,
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
+            note_pages: false,
             work_directory: None,
         }
     }
@@ -126,6 +133,8 @@ struct Machine {
     serial: u32,
     /// The last execution left the machine where it can go on without a reset.
     can_go_on: bool,
+    /// Hashes of the pages at the snapshot, where they are noted.
+    pristine: Option<Arc<[u64]>>,
 }
 
 /// The text of the plugin's error.
@@ -136,8 +145,10 @@ fn plugin_error(control: &Control) -> String {
 
 /// Waits until the plugin has answered with this number.
 fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
-    let mut began = None;
-    let mut progress: Option<(Option<u64>, Instant)> = None;
+    // Waits are counted instead of asking the clock: a host that was suspended goes on with a clock that is ahead, and
+    // neither QEMU nor we have run in between.
+    let mut waited = Duration::ZERO;
+    let mut progress: Option<(Option<u64>, Duration)> = None;
     loop {
         let control = process.control.control();
         let answer = control.answer.load(Ordering::Acquire);
@@ -148,28 +159,28 @@ fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Los
             return Ok(());
         }
         let slice = futex::Timespec { tv_sec: 0, tv_nsec: SLICE.as_nanos().try_into().unwrap_or(0) };
-        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)).is_ok() {
+        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)) != Err(Errno::TIMEDOUT) {
             continue;
         }
-        // Only now, as reading the clock and asking for the child costs something.
+        waited += SLICE;
         if control.answer.load(Ordering::Acquire) == expected {
             continue;
         }
         if let Some(status) = process.ended() {
             return Err(Lost::Died(status));
         }
-        if began.get_or_insert_with(Instant::now).elapsed() >= limit {
+        if waited >= limit {
             return Err(Lost::Late);
         }
         // A busy host makes QEMU slow, not idle: who uses no processor time at all waits for something that never comes.
         let ticks = process.ticks();
         match progress {
             Some((before, since)) if before == ticks => {
-                if since.elapsed() >= STANDSTILL {
+                if waited - since >= STANDSTILL {
                     return Err(Lost::Died("stood still without using the processor".into()));
                 }
             }
-            _ => progress = Some((ticks, Instant::now())),
+            _ => progress = Some((ticks, waited)),
         }
     }
 }
@@ -213,7 +224,13 @@ impl Machine {
         control.text_base.store(target.text.base as u64, Ordering::Relaxed);
         control.text_len.store(target.text.len as u64, Ordering::Relaxed);
         let (snapshot_header, snapshot_written) = (target.header, target.console_written);
-        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false })
+        let pristine = if config.note_pages {
+            let mut memory = vec![0; process.memory.len()];
+            process.memory.read(0, &mut memory).then(|| page_hashes(&memory).into())
+        } else {
+            None
+        };
+        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false, pristine })
     }
 
     /// The machine as it stands, where it goes on from there; none if the guest has left it in no state to do so.
@@ -483,5 +500,10 @@ impl Engine for QemuEngine {
 
     fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    fn aftermath(&self) -> Option<Aftermath> {
+        let pristine = self.machine.as_ref()?.pristine.clone()?;
+        Some(Aftermath { memory: self.memory(), pristine })
     }
 }

@@ -111,8 +111,18 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
         }
         self.work.set(self.execution.blocks);
         self.statistics.record(&self.operations, input.program(), &self.execution);
-        self.driver.executed(&mut self.engine, input.program(), &self.execution);
+        self.driver.executed(&mut self.engine, &request, input.program(), &self.execution);
         Ok(&self.execution)
+    }
+
+    /// A bucket is somebody else's from now on.
+    pub(super) fn know(&mut self, bucket: Bucket) {
+        self.seen.insert(bucket);
+    }
+
+    /// A bucket is nobody's any more.
+    pub(super) fn forget(&mut self, bucket: &Bucket) {
+        self.seen.remove(bucket);
     }
 
     /// The bucket of the last execution, if the hypervisor misbehaved, and whether it is a new one.

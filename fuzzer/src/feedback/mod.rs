@@ -12,6 +12,7 @@
 mod coin;
 mod comparisons;
 mod edges;
+pub mod exchange;
 mod executor;
 mod favour;
 mod havoc;
@@ -27,5 +28,5 @@ mod verdict;
 
 pub use executor::Candidate;
 pub use limits::{Ended, Limits};
-pub use session::{Driver, Plan, SessionError, run};
+pub use session::{Driver, News, Plan, SessionError, run};
 pub use strategy::{Form, Inputs, Signal, Strategy};

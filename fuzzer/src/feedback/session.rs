@@ -1,6 +1,11 @@
 //! One run of the loop: from a list of initial programs to a reason to stop.
 
-use std::{cell::Cell, collections::BTreeSet, num::NonZeroUsize, rc::Rc};
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, VecDeque},
+    num::NonZeroUsize,
+    rc::Rc,
+};
 
 use libafl::{
     Error, HasNamedMetadata,
@@ -35,7 +40,7 @@ use super::{
 };
 use crate::{
     campaign::statistics::Statistics,
-    engine::{Engine, EngineError, Execution},
+    engine::{Engine, EngineError, Execution, Request},
     interface::Interface,
     program::{Program, flat, generate},
     triage::bucket::{Bucket, Classifier},
@@ -63,10 +68,28 @@ pub struct Plan {
     pub strategy: Strategy,
 }
 
+/// What another session has found.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A program that was news to it.
+    Program(Program),
+    /// A bucket that it takes care of.
+    Known(Bucket),
+    /// A bucket that nobody takes care of any more.
+    Unknown(Bucket),
+}
+
 /// Watches a session. Called between rounds, so what it does may take time, unless it says otherwise.
 pub trait Driver<E> {
-    /// An input was executed; a typed program, if it was one. Called after each, so it has to be quick.
-    fn executed(&mut self, _engine: &mut E, _program: Option<&Program>, _execution: &Execution) {}
+    /// An input was executed by this request; a typed program, if it was one. Called after each, so it has to be quick.
+    fn executed(
+        &mut self,
+        _engine: &mut E,
+        _request: &Request<'_>,
+        _program: Option<&Program>,
+        _execution: &Execution,
+    ) {
+    }
 
     /// A program has joined the corpus.
     ///
@@ -79,6 +102,17 @@ pub trait Driver<E> {
     /// # Errors
     /// What keeps it from being stored; the session ends with it.
     fn candidate(&mut self, engine: &mut E, candidate: Candidate) -> anyhow::Result<()>;
+
+    /// What other sessions have found since this was last called, one by one. Called between rounds.
+    ///
+    /// # Errors
+    /// The session ends with it.
+    fn news(&mut self) -> anyhow::Result<Option<News>> {
+        Ok(None)
+    }
+
+    /// What the corpus covers: how often each edge was taken, at most. Before each [`Self::progress`].
+    fn coverage(&mut self, _taken: &[u8]) {}
 
     /// A round is over.
     ///
@@ -198,11 +232,19 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
 
     let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
     let mut initial = initial.into_iter();
+    let mut foreign = VecDeque::new();
     let mut generated = 0;
     let mut reported = 0;
     loop {
+        while let Some(news) = executor.driver.news().map_err(SessionError::Driver)? {
+            match news {
+                News::Program(program) => foreign.extend(I::from_program(program)),
+                News::Known(bucket) => executor.know(bucket),
+                News::Unknown(bucket) => executor.forget(&bucket),
+            }
+        }
         // The initial programs come first, one per round, so that the driver hears of them like of any other.
-        let next = initial.next().or_else(|| {
+        let next = foreign.pop_front().or_else(|| initial.next()).or_else(|| {
             let wanted = generated < GENERATED || state.corpus().count() == 0;
             wanted.then(|| {
                 generated += 1;
@@ -230,10 +272,10 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
         executor.statistics.corpus = state.corpus().count();
         executor.statistics.restarts = executor.engine.restarts();
         executor.statistics.split = executor.engine.split();
-        executor.statistics.edges = state
-            .named_metadata_map()
-            .get::<MapFeedbackMetadata<u8>>(EDGES)
-            .map_or(0, |seen| seen.num_covered_map_indexes);
+        if let Some(seen) = state.named_metadata_map().get::<MapFeedbackMetadata<u8>>(EDGES) {
+            executor.statistics.edges = seen.num_covered_map_indexes;
+            executor.driver.coverage(&seen.history_map);
+        }
         executor.driver.progress(&executor.statistics).map_err(SessionError::Driver)?;
         match round {
             Ok(()) => {}

@@ -13,3 +13,5 @@ mod campaigns;
 mod effectiveness;
 mod support;
 mod tools;
+mod trust;
+mod workers;

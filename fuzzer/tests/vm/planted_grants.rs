@@ -61,7 +61,7 @@ fn status_freed_leaves_a_freed_frame_mapped() {
     oracle(
         Bug::StatusFreed,
         CrashKind::FreedFrame,
-        "check_touched",
+        "check_freed",
         &[
             ("d1 grant_table_op.set_version(&{version: 2}, 1)", "= 0"),
             (

@@ -191,10 +191,12 @@ impl Hypervisor {
         if self.plants.is_too_transitive(deep) {
             return Err(Status::GENERAL_ERROR);
         }
+        let found = self.claim_for_copy(other.0, other.1, id, readonly, true);
+        // Whatever it has found, or not.
         if deep && self.options.oracles {
             self.violation(CrashKind::Isolation, "a transitive grant leads to another one");
         }
-        let Extent { mfn, start, len } = self.claim_for_copy(other.0, other.1, id, readonly, true)?;
+        let Extent { mfn, start, len } = found?;
         let below = self.domain(other.0).and_then(|domain| domain.grants.active(other.1));
         if self.options.oracles && below.is_none_or(|below| below.source != other || below.mfn != mfn) {
             self.violation(CrashKind::Isolation, "a copy goes by more than one transitive grant");

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::mem::guest::Call;
-use alloc::format;
 use coverage_hypercall::coverage::{self, COVERAGE_OP};
 use xen_abi::{argo, dm, domctl, event, grant, hvm, hypercall, memory, multicall, sysctl, vcpu};
 
@@ -152,5 +151,5 @@ fn entries_of_a_multicall_are_looked_at_one_by_one() {
     world.poke(D1, ARENA, entries.as_bytes());
     assert_eq!(world.call(hypercall::MULTICALL, &[ARENA, 2]), 0);
     let second: multicall::Entry = world.peek(D1, ARENA + size_of::<multicall::Entry>() as u64);
-    assert_eq!(second.result as i64, code(Errno::Inval), "{}", format!("{second:?}"));
+    assert_eq!(second.result as i64, code(Errno::Inval), "{second:?}");
 }
