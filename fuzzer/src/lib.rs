@@ -12,6 +12,7 @@
 //! | [`report`] | what people read |
 //! | [`target`] | what is fuzzed: images, configuration, switches |
 //! | [`bench`] | trials against planted bugs, and what they say of the fuzzer |
+//! | [`speed`] | how fast the fuzzer is, and where the time goes |
 //! | [`doctor`] | what this machine has, and what is missing |
 //! | [`cli`] | the command line |
 
@@ -26,5 +27,6 @@ pub mod images;
 pub mod interface;
 pub mod program;
 pub mod report;
+pub mod speed;
 pub mod target;
 pub mod triage;

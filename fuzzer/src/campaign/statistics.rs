@@ -1,12 +1,12 @@
 //! What a session has done: counters that reports, the live line and metrics read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use coverage_hypercall::program::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{Execution, Outcome},
+    engine::{Execution, Outcome, Split},
     program::{Call, Program, model::Value, walk},
     triage::bucket::Bucket,
 };
@@ -34,12 +34,44 @@ pub struct Statistics {
     pub crashes: BTreeMap<Bucket, u64>,
     /// Per operation.
     pub operations: BTreeMap<&'static str, Operation>,
+    /// Where the engine's time went.
+    #[serde(skip)]
+    pub split: Split,
+    /// Time in which programs were lowered.
+    #[serde(skip)]
+    pub lowering: Duration,
     /// Edges in the order in which they were first covered, with the operations of the program that did it.
     #[serde(skip)]
     pub first: Vec<(u32, Vec<&'static str>)>,
     /// Edges that are in there.
     #[serde(skip)]
-    seen: Vec<bool>,
+    seen: Seen,
+}
+
+/// A byte for each edge: all ones for those that were covered.
+#[derive(Clone, Debug, Default)]
+struct Seen(Vec<u8>);
+
+impl Seen {
+    /// Counters that are looked at together: what the compiler makes of it has no branch for each of them.
+    const GROUP: usize = 64;
+
+    /// True where these counters cover an edge that is not there.
+    fn lacks(&self, counters: &[u8]) -> bool {
+        let groups = counters.chunks(Self::GROUP).zip(self.0.chunks(Self::GROUP));
+        let new = |(counts, seen): (&[u8], &[u8])| {
+            counts.iter().zip(seen).fold(0, |new, (count, seen)| new | (count & !seen)) != 0
+        };
+        counters.len() > self.0.len() || groups.into_iter().any(new)
+    }
+
+    /// Takes an edge. True where it was not there.
+    fn take(&mut self, edge: usize) -> bool {
+        if self.0.len() <= edge {
+            self.0.resize(edge + 1, 0);
+        }
+        std::mem::replace(&mut self.0[edge], u8::MAX) == 0
+    }
 }
 
 /// Counters of one operation.
@@ -112,11 +144,11 @@ impl Statistics {
 
     /// Notes edges that no program has covered before.
     fn cover(&mut self, operations: &[&'static str], program: Option<&Program>, counters: &[u8]) {
-        self.seen.resize(self.seen.len().max(counters.len()), false);
         // Nearly always there is nothing new, and this is all that it costs.
-        if counters.iter().zip(&self.seen).all(|(count, seen)| *count == 0 || *seen) {
+        if !self.seen.lacks(counters) {
             return;
         }
+        self.seen.0.resize(self.seen.0.len().max(counters.len()), 0);
         let names = operations_of(operations, program);
         for name in &names {
             self.operations.entry(name).or_default();
@@ -131,9 +163,7 @@ impl Statistics {
 
     /// Notes that programs with these operations cover an edge, unless others were faster.
     pub(super) fn cover_edge(&mut self, edge: u32, names: &[&'static str]) {
-        let place = edge as usize;
-        self.seen.resize(self.seen.len().max(place + 1), false);
-        if !std::mem::replace(&mut self.seen[place], true) {
+        if self.seen.take(edge as usize) {
             self.first.push((edge, names.to_vec()));
             for name in names {
                 self.operations.entry(name).or_default().edges += 1;

@@ -13,6 +13,7 @@ mod report;
 mod session;
 mod signals;
 mod smoke;
+mod speed;
 mod worker;
 
 use std::{io::Write, process::ExitCode};

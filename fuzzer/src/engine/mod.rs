@@ -17,10 +17,12 @@ mod outside;
 mod process;
 mod qcow2;
 mod results;
+mod timing;
 pub mod version;
 mod wait;
 
 pub use error::EngineError;
+pub use timing::{Split, Timing};
 
 use std::fmt;
 
@@ -154,6 +156,11 @@ pub trait Engine {
     /// resets always.
     fn keep_state(&mut self, _keep: bool) {}
 
+    /// Where the time of all executions went, as far as the engine knows.
+    fn split(&self) -> Split {
+        Split::default()
+    }
+
     /// Throws the machine away and boots a fresh one: for confirmation of findings.
     ///
     /// # Errors
@@ -193,6 +200,10 @@ impl<E: Engine> Engine for &mut E {
 
     fn keep_state(&mut self, keep: bool) {
         (**self).keep_state(keep);
+    }
+
+    fn split(&self) -> Split {
+        (**self).split()
     }
 
     fn reboot(&mut self) -> Result<(), EngineError> {

@@ -22,7 +22,7 @@ use super::process::Process;
 use super::results::{Reader, read_canaries, read_crash};
 use super::version::{self, Reset, Version, Way};
 use super::wait::{Lost, given_up, wait};
-use super::{Engine, Execution, Outcome, Request};
+use super::{Engine, Execution, Outcome, Request, Split, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
@@ -117,67 +117,6 @@ impl QemuConfig {
         control.guest_blocks.store(self.guest_blocks, Ordering::Relaxed);
         control.version.store(VERSION, Ordering::Relaxed);
         control.magic.store(MAGIC, Ordering::Release);
-    }
-}
-
-/// What the last execution cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timing {
-    /// From the doorbell to the answer, as the host sees it.
-    pub round_trip: Duration,
-    /// The reset before the execution.
-    pub reset: Duration,
-    /// The execution itself.
-    pub run: Duration,
-    /// Pages that the reset brought back.
-    pub dirty_pages: u32,
-    /// Resets of this machine that had to restore devices as well.
-    pub device_resets: u64,
-}
-
-/// Where the time of all executions since the engine was made went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Split {
-    /// Executions.
-    pub executions: u64,
-    /// Putting the request where the plugin finds it.
-    pub stage: Duration,
-    /// Ringing, waking each other up, and what QEMU does between the end of a run and the answer.
-    pub handover: Duration,
-    /// Resets.
-    pub reset: Duration,
-    /// The executions themselves.
-    pub run: Duration,
-    /// Reading what they left behind.
-    pub read: Duration,
-    /// Pages that resets brought back.
-    pub dirty_pages: u64,
-}
-
-impl Split {
-    /// Adds an execution: when it was staged, rung for, answered and read.
-    fn add(&mut self, timing: &Timing, [began, rung, answered, read]: [Instant; 4]) {
-        self.executions += 1;
-        self.stage += rung - began;
-        self.handover += timing.round_trip.saturating_sub(timing.reset + timing.run);
-        self.reset += timing.reset;
-        self.run += timing.run;
-        self.read += read - answered;
-        self.dirty_pages += u64::from(timing.dirty_pages);
-    }
-
-    /// What was added after `before`.
-    #[must_use]
-    pub fn since(self, before: Self) -> Self {
-        Self {
-            executions: self.executions - before.executions,
-            stage: self.stage - before.stage,
-            handover: self.handover - before.handover,
-            reset: self.reset - before.reset,
-            run: self.run - before.run,
-            read: self.read - before.read,
-            dirty_pages: self.dirty_pages - before.dirty_pages,
-        }
     }
 }
 
@@ -492,12 +431,6 @@ impl QemuEngine {
         }
     }
 
-    /// Where the time of all executions went.
-    #[must_use]
-    pub const fn split(&self) -> Split {
-        self.split
-    }
-
     /// Process number of QEMU, if it runs: for tests that kill it.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
@@ -589,6 +522,10 @@ impl Engine for QemuEngine {
 
     fn keep_state(&mut self, keep: bool) {
         self.keep = keep;
+    }
+
+    fn split(&self) -> Split {
+        self.split
     }
 
     fn reboot(&mut self) -> Result<(), EngineError> {

@@ -12,12 +12,11 @@ use libafl::{
     corpus::{Corpus, CorpusId, InMemoryCorpus},
     events::SimpleEventManager,
     feedback_and_fast, feedback_or_fast,
-    feedbacks::{ConstFeedback, MapFeedbackMetadata, MaxMapFeedback},
+    feedbacks::{ConstFeedback, MapFeedbackMetadata},
     fuzzer::{Evaluator, Fuzzer, StdFuzzer},
     inputs::BytesInput,
     monitors::NopMonitor,
     mutators::Mutator,
-    stages::StdMutationalStage,
     state::{HasCorpus, HasMaxSize, StdState},
 };
 use libafl_bolts::{rands::StdRand, tuples::tuple_list};
@@ -27,10 +26,12 @@ use rand_pcg::Pcg64Mcg;
 use super::{
     coin::CoinFeedback,
     comparisons::ComparisonStage,
-    executor::{Candidate, EDGES, EngineExecutor, edge_observer},
+    edges::{EDGES, EdgeFeedback, EdgeObserver},
+    executor::{Candidate, EngineExecutor},
     favour::Favourites,
     havoc::{self, ByteMutator},
     limits::{Ended, Limits},
+    mutants::MutantStage,
     mutator::ProgramMutator,
     strategy::{Inputs, Signal, Strategy},
     subject::{Subject, without_handles},
@@ -204,8 +205,8 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
 ) -> Result<(Statistics, Ended), SessionError> {
     let plan = context.plan;
     let verdict = VerdictObserver::new();
-    let edges = edge_observer(engine.counters());
-    let coverage = MaxMapFeedback::new(&edges);
+    let edges = EdgeObserver::new(engine.counters());
+    let coverage = EdgeFeedback::new(&edges);
     let signal = plan.strategy.signal;
     let coin = match signal {
         Signal::Coin => CoinFeedback::new(plan.seed, initial.len().max(GENERATED)),
@@ -229,10 +230,8 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
     let mut fuzzer = StdFuzzer::new(Favourites::new(Rc::clone(&context.work)), feedback, objective);
     let mut manager = SimpleEventManager::new(NopMonitor::new());
     let mut executor = EngineExecutor::new(engine, driver, tuple_list!(edges, verdict), context);
-    let mut stages = tuple_list!(
-        ComparisonStage::<I>::new(plan.strategy.comparisons),
-        StdMutationalStage::with_max_iterations(mutator, MUTANTS)
-    );
+    let mut stages =
+        tuple_list!(ComparisonStage::<I>::new(plan.strategy.comparisons), MutantStage::new(mutator, MUTANTS));
 
     let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
     let mut initial = initial.into_iter();
@@ -275,6 +274,7 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
         }
         executor.statistics.corpus = state.corpus().count();
         executor.statistics.restarts = executor.engine.restarts();
+        executor.statistics.split = executor.engine.split();
         if let Some(seen) = state.named_metadata_map().get::<MapFeedbackMetadata<u8>>(EDGES) {
             executor.statistics.edges = seen.num_covered_map_indexes;
             executor.driver.coverage(&seen.history_map);

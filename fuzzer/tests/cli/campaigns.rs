@@ -148,7 +148,7 @@ fn the_same_seed_gives_the_same(target: &str, executions: u32) {
 
 #[test]
 fn the_same_seed_gives_the_same_in_hvm() {
-    the_same_seed_gives_the_same("reference-hvm", 2500);
+    the_same_seed_gives_the_same("reference-hvm", 4000);
 }
 
 #[test]
