@@ -14,11 +14,13 @@
 //! | [`wire`] | encode and decode, for files |
 //! | [`lower`] | compile into what the agent executes |
 //! | [`flat`] | encode as bytes without structure, and decode any bytes |
+//! | [`c`] | write as a guest in C |
 //! | [`transcript`] | say in words what an execution returned |
 //!
 //! Everything follows the tables of [`crate::interface`]; nothing here knows a hypercall by name. All of it is
 //! deterministic: what is random takes its random number generator as an argument.
 
+pub mod c;
 mod choose;
 pub mod flat;
 pub mod generate;
