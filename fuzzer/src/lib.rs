@@ -8,6 +8,7 @@
 //! | [`feedback`] | the coverage-guided loop; the only place that knows LibAFL |
 //! | [`triage`] | symbols, buckets, confirmation, minimisation |
 //! | [`campaign`] | the directory that a campaign lives in, and the session that works on it |
+//! | [`coverage`] | edges in terms of source code |
 //! | [`report`] | what people read |
 //! | [`target`] | what is fuzzed: images, configuration, switches |
 //! | [`bench`] | trials against planted bugs, and what they say of the fuzzer |
@@ -18,6 +19,7 @@
 pub mod bench;
 pub mod campaign;
 pub mod cli;
+pub mod coverage;
 pub mod doctor;
 pub mod engine;
 pub mod feedback;

@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    io::Write,
     path::{Path, PathBuf},
+    sync::Once,
 };
 
 use anyhow::bail;
@@ -10,7 +12,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{EngineError, boot, bundle, qemu},
+    engine::{
+        EngineError, boot, bundle, qemu,
+        version::{Reset, Way},
+    },
     images,
     triage::symbols::Symbols,
 };
@@ -56,6 +61,7 @@ pub struct Settings {
     target: Target,
     plants: Vec<String>,
     qemu: PathBuf,
+    reset: Reset,
     core: Option<usize>,
     oracles: Oracles,
     checked: bool,
@@ -88,13 +94,21 @@ impl Settings {
         let mut plants = plants.to_vec();
         plants.sort();
         plants.dedup();
-        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On, checked: false })
+        let reset = Reset::from_environment().map_err(anyhow::Error::msg)?;
+        let qemu = qemu.to_owned();
+        Ok(Self { target, plants, qemu, reset, core, oracles: Oracles::On, checked: false })
     }
 
     /// The same with other oracles.
     #[must_use]
     pub fn with_oracles(self, oracles: Oracles) -> Self {
         Self { oracles, ..self }
+    }
+
+    /// The same with another way to reset the machine.
+    #[must_use]
+    pub fn with_reset(self, reset: Reset) -> Self {
+        Self { reset, ..self }
     }
 
     /// The same with machines that can be compared with each other, down to guest memory.
@@ -130,21 +144,35 @@ impl Settings {
         &self.plants
     }
 
-    /// Boots a machine.
+    /// Boots a machine. Says once, on standard error, if it cannot be reset as fast as it should.
     ///
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
         let modules = bundle::build(DOMAINS, images::AGENT);
         let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
-        qemu::QemuEngine::start(qemu::QemuConfig {
+        let engine = qemu::QemuEngine::start(qemu::QemuConfig {
             binary: self.qemu.clone(),
+            reset: self.reset,
             cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
             note_pages: self.checked,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
-        })
+        })?;
+        if let (Way::Loadvm, Some(why)) = engine.way() {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                let qemu = self.qemu.display();
+                // Whoever closed standard error does not want to know.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "note: {qemu} is reset by loadvm, many milliseconds each time instead of microseconds: {why} (`hyperfuzz doctor` says \
+                     more)"
+                );
+            });
+        }
+        Ok(engine)
     }
 
     /// The machine that runs a guest for its own sake.

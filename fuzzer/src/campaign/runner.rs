@@ -160,6 +160,10 @@ impl<E: Engine, O: Outlet> Driver<E> for Runner<'_, O> {
         self.outlet.coverage(taken);
     }
 
+    fn notice(&mut self, text: &str) {
+        self.outlet.note(text);
+    }
+
     fn news(&mut self) -> anyhow::Result<Option<News>> {
         self.outlet.news()
     }

@@ -377,6 +377,23 @@ impl Store {
     }
 }
 
+/// What the campaign in a directory is about. It may be going on: nothing is locked or changed.
+///
+/// # Errors
+/// When there is none, or it cannot be understood.
+pub fn description(root: &Path) -> Result<Description, StoreError> {
+    let path = root.join("campaign.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let reason = "there is no campaign here; `hyperfuzz fuzz DIR` makes one".into();
+            return Err(StoreError::Program { path, reason });
+        }
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    Store::parse_description(&path, &text)
+}
+
 /// Sixteen hexadecimal digits that name a program by its content.
 pub fn digest(program: &Program) -> String {
     let hash = Sha256::digest(text::print(program));

@@ -9,7 +9,9 @@ mod fuzz;
 mod interface;
 mod options;
 mod replay;
+mod report;
 mod session;
+mod signals;
 mod smoke;
 mod speed;
 mod worker;
@@ -82,6 +84,8 @@ enum Command {
     Corpus(corpus::Command),
     /// Print what the fuzzer knows of the hypercalls, or what a campaign did with each.
     Interface(interface::Args),
+    /// Write one self-contained page about a campaign: progress, findings, operations, source coverage.
+    Report(report::Args),
     /// Say what this machine has, what is missing, and what will be used.
     Doctor(doctor::Args),
     /// Measure.
@@ -104,6 +108,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
+    if let Err(error) = signals::explain_lost_memory() {
+        return fail(format_args!("{error:#}"));
+    }
     let result = match cli.command {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),
@@ -111,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Interface(args) => interface::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Worker => worker::run(),

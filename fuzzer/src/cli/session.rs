@@ -8,10 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    Exit,
-    options::{CampaignOptions, stop_flag},
-};
+use super::{Exit, options::CampaignOptions, signals::stop_flag};
 use crate::{
     campaign::{
         check::Tally,

@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{
     campaign::store,
-    engine::{Engine, Execution, Outcome, Request, Split, qemu::QemuEngine},
+    engine::{Engine, Execution, Outcome, Request, Split, qemu::QemuEngine, version::Reset},
     interface::interface,
     program::{Program, generate, lower},
     report::{live::emit, output::say},
     speed::{
         clock::{Clock, Cost, memory},
         measure, median,
-        report::{OracleCost, Parts, Rate, Report},
+        report::{OracleCost, OtherReset, Parts, Rate, Report},
         reset::reset_cost,
     },
     target::{Oracles, Settings, Target},
@@ -45,6 +45,9 @@ pub(super) struct Speed {
     /// Measure this target as well, in turns with the other.
     #[arg(long, value_name = "NAME")]
     beside: Option<Target>,
+    /// Measure the bare engine with another way to reset the machine as well: `loadvm` shows what the reset in QEMU's process buys.
+    #[arg(long, value_name = "HOW")]
+    beside_reset: Option<Reset>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -129,11 +132,20 @@ impl Side {
     }
 
     /// Measures resets and the whole fuzzer, and puts everything together.
-    fn report(mut self, calls: f64, args: &Speed) -> anyhow::Result<Report> {
+    fn report(mut self, calls: f64, once: &[Vec<u8>], args: &Speed) -> anyhow::Result<Report> {
         let reset = reset_cost(&mut self.engine)?;
         let qemu_memory = self.engine.process_id().and_then(memory);
+        let way = self.engine.way().0.to_string();
         drop((self.engine, self.with_oracles));
         let (engine, ceiling) = (rate(&self.engine_costs, calls), rate(&self.ceiling_costs, calls));
+        let other = |reset| -> anyhow::Result<OtherReset> {
+            let mut other = self.settings.clone().with_reset(reset).start()?;
+            let measured = measure(&mut other, once, args.time, &mut Execution::default())?;
+            let beside = rate(&[measured.cost], calls);
+            let engine_to_this = engine.programs_per_second / beside.programs_per_second;
+            Ok(OtherReset { way: other.way().0.to_string(), engine: beside, engine_to_this })
+        };
+        let beside_reset = args.beside_reset.map(other).transpose()?;
         let (fuzzer, fuzzer_parts) = fuzzer(&self.settings, args)?;
         let processor_of_calls = |rate: &Rate| rate.processor_microseconds / rate.calls_per_program.max(1e-9);
         // The parts of the round that stands in the middle.
@@ -156,6 +168,8 @@ impl Side {
             memory: [qemu_memory, memory(std::process::id())],
             engine_to_beside: None,
             beside: None,
+            way,
+            beside_reset,
             oracles: (!self.oracle_ratios.is_empty()).then(|| {
                 let slower = median(self.oracle_ratios);
                 OracleCost {
@@ -190,7 +204,7 @@ pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {
         }
     }
     let mut reports =
-        sides.into_iter().map(|side| side.report(calls, args)).collect::<anyhow::Result<Vec<_>>>()?;
+        sides.into_iter().map(|side| side.report(calls, &once, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let beside = (reports.len() > 1).then(|| reports.remove(1));
     let mut report = reports.remove(0);
     if let Some(other) = beside {

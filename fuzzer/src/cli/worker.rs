@@ -4,7 +4,7 @@ use std::io::Read;
 
 use anyhow::Context;
 
-use super::{Exit, options::stop_flag};
+use super::{Exit, signals::stop_flag};
 use crate::campaign::team::worker::{Orders, work};
 
 /// Longest orders that are read, in bytes.

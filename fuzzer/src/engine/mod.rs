@@ -12,9 +12,14 @@ pub mod qemu;
 mod beacon;
 mod error;
 mod memory;
+mod monitor;
+mod outside;
 mod process;
+mod qcow2;
 mod results;
 mod timing;
+pub mod version;
+mod wait;
 
 pub use error::EngineError;
 pub use timing::{Split, Timing};
@@ -168,6 +173,11 @@ pub trait Engine {
     /// How often the machine had to be replaced since the engine was made.
     fn restarts(&self) -> u64;
 
+    /// What happened to machines that people should hear of, since this was last called.
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How the last execution left the machine, for comparison with another machine. None where the machine is gone, or the
     /// engine does not note what would be needed.
     fn aftermath(&self) -> Option<aftermath::Aftermath> {
@@ -206,6 +216,10 @@ impl<E: Engine> Engine for &mut E {
 
     fn restarts(&self) -> u64 {
         (**self).restarts()
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        (**self).notices()
     }
 
     fn aftermath(&self) -> Option<aftermath::Aftermath> {

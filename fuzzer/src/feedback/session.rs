@@ -114,6 +114,9 @@ pub trait Driver<E> {
     /// What the corpus covers: how often each edge was taken, at most. Before each [`Self::progress`].
     fn coverage(&mut self, _taken: &[u8]) {}
 
+    /// Something happened to the machine that people should hear of.
+    fn notice(&mut self, _text: &str) {}
+
     /// A round is over.
     ///
     /// # Errors
@@ -275,6 +278,9 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
         if let Some(seen) = state.named_metadata_map().get::<MapFeedbackMetadata<u8>>(EDGES) {
             executor.statistics.edges = seen.num_covered_map_indexes;
             executor.driver.coverage(&seen.history_map);
+        }
+        for notice in executor.engine.notices() {
+            executor.driver.notice(&notice);
         }
         executor.driver.progress(&executor.statistics).map_err(SessionError::Driver)?;
         match round {

@@ -1,12 +1,15 @@
 //! Where things lie in an image: the code that each edge counter belongs to, and the data behind physical addresses.
 
 use object::{
-    Endianness, Object, ObjectSection, ObjectSymbol, SymbolKind,
+    Endianness, Object, ObjectSymbol, SymbolKind,
     elf::PT_LOAD,
     read::elf::{ElfFile64, ProgramHeader},
 };
 
-use super::symbols::demangle;
+use super::{
+    points::{self, Point},
+    symbols::demangle,
+};
 
 /// A variable of the image.
 #[derive(Clone, Debug)]
@@ -19,8 +22,8 @@ struct Variable {
 /// Addresses of an image, in ascending order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
-    /// Code of each counter: the first word of each pair in SanitizerCoverage's PC table.
-    counters: Vec<u64>,
+    /// Code of each counter.
+    counters: Vec<Point>,
     variables: Vec<Variable>,
     /// Loaded parts: physical address, virtual address, bytes.
     parts: Vec<(u64, u64, u64)>,
@@ -30,15 +33,6 @@ impl Layout {
     /// Reads an ELF image. What it does not have stays empty.
     pub(super) fn from_elf(elf: &[u8]) -> Self {
         let Ok(file) = ElfFile64::<Endianness>::parse(elf) else { return Self::default() };
-        let address = |name| file.symbol_by_name(name).map(|symbol| symbol.address());
-        let table = address("__start___sancov_pcs").zip(address("__stop___sancov_pcs"));
-        let counters = table.map_or_else(Vec::new, |(start, stop)| {
-            let bytes = file
-                .sections()
-                .find_map(|section| section.data_range(start, stop.saturating_sub(start)).ok().flatten());
-            let (pairs, _) = bytes.unwrap_or_default().as_chunks::<16>();
-            pairs.iter().filter_map(|pair| pair.first_chunk()).map(|word| u64::from_le_bytes(*word)).collect()
-        });
         let mut variables: Vec<Variable> = file
             .symbols()
             .filter(|symbol| symbol.kind() == SymbolKind::Data && symbol.size() > 0)
@@ -52,12 +46,12 @@ impl Layout {
         let endian = file.endian();
         let loaded = file.elf_program_headers().iter().filter(|header| header.p_type(endian) == PT_LOAD);
         let parts = loaded.map(|h| (h.p_paddr(endian), h.p_vaddr(endian), h.p_memsz(endian))).collect();
-        Self { counters, variables, parts }
+        Self { counters: points::read(elf).unwrap_or_default(), variables, parts }
     }
 
     /// Code of a counter.
     pub(super) fn counter(&self, edge: usize) -> Option<u64> {
-        self.counters.get(edge).copied()
+        self.counters.get(edge).map(|point| point.address)
     }
 
     /// What the image has at a physical address: a variable and the offset in it, or that it is the image at all.

@@ -63,6 +63,16 @@ impl Symbols {
         self.layout.data_at(physical)
     }
 
+    /// Source lines of the instructions between two addresses, each once: those of inlined code where it was inlined.
+    pub fn lines(&self, from: u64, to: u64) -> Vec<(String, u32)> {
+        let Ok(ranges) = self.loader.find_location_range(from, to) else { return Vec::new() };
+        let mut lines: Vec<_> =
+            ranges.filter_map(|(_, _, place)| Some((shorten(place.file?).to_owned(), place.line?))).collect();
+        lines.sort();
+        lines.dedup();
+        lines
+    }
+
     /// The functions at an address, innermost first; never empty.
     pub fn frames(&self, address: u64) -> Vec<Frame> {
         let mut found = Vec::new();

@@ -175,7 +175,12 @@ impl Background {
 
     /// Process number of its QEMU, once it has one that has replaced itself by QEMU.
     pub(crate) fn qemu(&self) -> Option<u32> {
-        children_named(self.id(), "(qemu-system").first().copied()
+        // One that is asked for its version only has no machine.
+        let has_machine = |pid: &u32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains("control=")
+        };
+        children_named(self.id(), "(qemu-system").into_iter().find(has_machine)
     }
 
     pub(crate) fn wait(mut self) -> Run {
@@ -215,6 +220,13 @@ fn children_named(parent: u32, begin: &str) -> Vec<u32> {
 pub(crate) fn signal_to(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process number");
     kill_process(pid, signal).expect("the process is there");
+}
+
+/// Sends a signal to a process of the test's that may have ended.
+pub(crate) fn signal_if_there(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
 }
 
 /// Whether a process has ended.

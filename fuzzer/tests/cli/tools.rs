@@ -29,8 +29,21 @@ fn bench_speed_measures_both_sides() {
     let _turn = machine();
     let scratch = tempfile::tempdir().unwrap();
     let csv = scratch.path().join("speed.csv");
-    let args = ["bench", "speed", "--time", "2", "--json", "--csv", csv.to_str().unwrap()];
+    let args = [
+        "bench",
+        "speed",
+        "--time",
+        "2",
+        "--beside-reset",
+        "loadvm",
+        "--json",
+        "--csv",
+        csv.to_str().unwrap(),
+    ];
     let report = hyperfuzz(args).exits(0).events().remove(0);
+    let other = &report["beside_reset"];
+    assert_eq!(other["way"], "loadvm", "{report}");
+    assert!(other["engine"]["programs_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{report}");
     for field in [
         "/calls_per_program",
         "/ceiling/programs_per_second",
