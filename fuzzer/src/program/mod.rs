@@ -6,6 +6,7 @@
 //! | [`walk`] | visit every value together with its type |
 //! | [`generate`] | make one from nothing |
 //! | `choose` | say which operation comes next |
+//! | `hostile` | choose values that are likely to be handled wrongly |
 //! | `sequence` | let calls follow what makes them possible |
 //! | [`mutate`] | change one |
 //! | [`minimize`] | make one smaller while it still does something |
@@ -24,6 +25,7 @@ pub mod c;
 mod choose;
 pub mod flat;
 pub mod generate;
+mod hostile;
 pub mod lower;
 pub mod minimize;
 pub mod model;

@@ -173,7 +173,7 @@ mod tests {
         assert!(c.contains("keep(0, returned, load("), "{c}");
         assert!(c.contains("result(0, 0x0ull)"), "{c}");
         assert!(c.contains("calls[])(void) = { call_0, call_1 };\n#define CALLS 2u"));
-        assert!(!c.contains("unbalanced") && c.matches('{').count() == c.matches('}').count());
+        assert_eq!(c.matches('{').count(), c.matches('}').count());
     }
 
     #[test]
