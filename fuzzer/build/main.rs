@@ -105,7 +105,8 @@ struct Artifact<'a> {
 impl Artifact<'_> {
     /// Builds it and returns where it lies.
     fn build(&self, root: &Path) -> Result<PathBuf, String> {
-        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("images");
+        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?)
+            .join(format!("images-{:016x}", wrapper::fingerprint()));
         let cargo = env::var_os("CARGO").ok_or("cargo sets CARGO")?;
         let mut command = Command::new(&cargo);
         command

@@ -6,6 +6,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    hash::{DefaultHasher, Hash, Hasher},
     process::{Command, ExitCode},
 };
 
@@ -26,6 +27,13 @@ const FLAGS: [&str; 7] = [
     // Callbacks of comparisons are called only while the log is on: a branch costs an emulator less than a call and a return.
     "-Cllvm-args=-sanitizer-coverage-gated-trace-callbacks",
 ];
+
+/// What the wrapper adds, in one number: cargo does not see it, and would keep what was compiled with other flags.
+pub(crate) fn fingerprint() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (INSTRUMENTED, FLAGS).hash(&mut hasher);
+    hasher.finish()
+}
 
 /// Runs the compiler that the first argument names, with the rest.
 pub(crate) fn run() -> ExitCode {
