@@ -71,5 +71,5 @@ fn map_of(build: &str) -> anyhow::Result<Option<Map>> {
         return Ok(None);
     }
     let symbols = Symbols::from_elf(images::HYPERVISOR)?;
-    Ok(Some(Map::new(&points::read(images::HYPERVISOR)?, &symbols)))
+    Ok(Some(Map::new(images::HYPERVISOR, &points::read(images::HYPERVISOR)?, &symbols)?))
 }

@@ -1,11 +1,11 @@
 //! Lines and functions behind instrumented places.
 //!
-//! A line is known to have run when a place that its code belongs to was executed. Places that LLVM knows to be executed
-//! together with another one have no counter of their own: their lines count with the place before them in the code, so
-//! single lines at the ends of branches may be attributed wrongly.
+//! A line has run when a block with code of it was executed. Blocks that have no counter are concluded from those that
+//! have ([`super::flow`]).
 
 use std::collections::BTreeMap;
 
+use super::{code, flow::Flow};
 use crate::triage::{
     points::Point,
     symbols::{Symbols, without_generics},
@@ -48,19 +48,24 @@ pub struct FunctionCoverage {
 /// What of an image belongs to which source.
 #[derive(Clone, Debug)]
 pub struct Map {
-    /// Lines of each place.
+    /// Blocks, and which were executed when.
+    flow: Flow,
+    /// Lines of each block.
     lines: Vec<Vec<Place>>,
     /// Innermost function of each place, with its file and the line of the place.
     functions: Vec<Option<(String, Place)>>,
 }
 
 impl Map {
-    /// Looks all places of an image up.
-    pub fn new(points: &[Point], symbols: &Symbols) -> Self {
-        let mut lines = Vec::with_capacity(points.len());
+    /// Looks all places of an ELF image up.
+    ///
+    /// # Errors
+    /// When the image cannot be read.
+    pub fn new(elf: &[u8], points: &[Point], symbols: &Symbols) -> anyhow::Result<Self> {
+        let flow = Flow::new(&code::read(elf)?, points);
+        let lines = flow.blocks.iter().map(|block| symbols.lines(block.start, block.end)).collect();
         let mut functions = Vec::with_capacity(points.len());
         for point in points {
-            lines.push(symbols.lines(point.address, point.end));
             let innermost = symbols.frames(point.address).into_iter().next();
             functions.push(innermost.and_then(|frame| {
                 let name = without_generics(&frame.function);
@@ -69,17 +74,7 @@ impl Map {
                 Some((name, frame.location.filter(|(_, line)| *line != 0)?))
             }));
         }
-        Self { lines, functions }
-    }
-
-    /// Places of the image.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// True where the image has no place at all.
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        Ok(Self { flow, lines, functions })
     }
 
     /// The function, file and line of an edge.
@@ -90,7 +85,7 @@ impl Map {
 
     /// Coverage by file, for the edges that were covered.
     pub fn files(&self, covered: &[u32]) -> BTreeMap<String, FileCoverage> {
-        let mut seen = vec![false; self.len()];
+        let mut seen = vec![false; self.functions.len()];
         for edge in covered {
             if let Some(seen) = seen.get_mut(*edge as usize) {
                 *seen = true;
@@ -98,12 +93,13 @@ impl Map {
         }
         let mut files: BTreeMap<String, FileCoverage> = BTreeMap::new();
         let mut functions: BTreeMap<(&str, &str), FunctionCoverage> = BTreeMap::new();
-        for (edge, lines) in self.lines.iter().enumerate() {
+        for (lines, executed) in self.lines.iter().zip(self.flow.executed(&seen)) {
             for (file, line) in lines.iter().filter(|(_, line)| *line != 0) {
-                let known = files.entry(file.clone()).or_default().lines.entry(*line).or_default();
-                *known |= seen[edge];
+                *files.entry(file.clone()).or_default().lines.entry(*line).or_default() |= executed;
             }
-            let Some((name, (file, line))) = &self.functions[edge] else { continue };
+        }
+        for (function, seen) in self.functions.iter().zip(seen) {
+            let Some((name, (file, line))) = function else { continue };
             let function = functions.entry((file, name)).or_insert_with(|| FunctionCoverage {
                 name: name.clone(),
                 line: *line,
@@ -113,7 +109,7 @@ impl Map {
             });
             function.line = function.line.min(*line);
             function.edges += 1;
-            if seen[edge] {
+            if seen {
                 function.covered += 1;
             } else {
                 function.frontier.push(*line);
@@ -141,6 +137,7 @@ mod tests {
     fn map() -> Map {
         let at = |line| ("a.rs".to_owned(), line);
         Map {
+            flow: Flow::of_counters(4),
             lines: vec![vec![at(1), at(2)], vec![at(4)], vec![at(4), at(0)], vec![at(9)]],
             functions: vec![
                 Some(("f".into(), at(1))),
@@ -173,13 +170,15 @@ mod tests {
     fn the_image_has_lines_of_the_hypervisors_own_files() {
         let symbols = Symbols::from_elf(crate::images::HYPERVISOR).expect("it has line tables");
         let points = crate::triage::points::read(crate::images::HYPERVISOR).expect("it has a table");
-        let map = Map::new(&points, &symbols);
+        let map = Map::new(crate::images::HYPERVISOR, &points, &symbols).expect("it can be decoded");
         let files = map.files(&[]);
         let poll = &files["hypervisor/src/hypercall/sched_op.rs"];
         assert!(poll.lines.len() > 30 && poll.covered() == 0);
         assert!(poll.functions.iter().any(|function| function.name == "poll"));
         let all: Vec<u32> = (0..points.len() as u32).collect();
         let everything = map.files(&all);
-        assert!(everything.values().all(|file| file.covered() == file.lines.len()));
+        let missing: usize = everything.values().map(|file| file.lines.len() - file.covered()).sum();
+        let lines: usize = everything.values().map(|file| file.lines.len()).sum();
+        assert!(missing * 50 < lines, "{missing} of {lines} lines belong to no counter");
     }
 }

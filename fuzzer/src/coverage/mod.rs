@@ -2,10 +2,14 @@
 //!
 //! | module | task |
 //! |---|---|
+//! | `code` | the functions of an image, decoded as far as control flow is concerned |
+//! | `flow` | what was executed besides the places that have counters |
 //! | [`lines`] | lines and functions that belong to edges |
 //! | [`sources`] | the hypervisor's source code, as it was built |
 //! | [`lcov`] | export for genhtml and editors |
 
+mod code;
+mod flow;
 pub mod lcov;
 pub mod lines;
 pub mod sources;
