@@ -38,7 +38,7 @@ pub(super) struct Function {
 
 impl Function {
     /// Decodes the code of one function.
-    pub fn decode(code: &[u8], start: u64) -> Self {
+    pub(super) fn decode(code: &[u8], start: u64) -> Self {
         let mut instructions = BTreeMap::new();
         let mut decoder = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
         while decoder.can_decode() {
@@ -49,7 +49,7 @@ impl Function {
     }
 
     /// True for addresses inside.
-    pub fn contains(&self, address: u64) -> bool {
+    pub(super) fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address)
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Flow {
 
 impl Flow {
     /// Finds the blocks of functions in which the places lie.
-    pub fn new(functions: &[Function], points: &[Point]) -> Self {
+    pub(super) fn new(functions: &[Function], points: &[Point]) -> Self {
         let edges: BTreeMap<u64, u32> =
             points.iter().zip(0..).map(|(point, edge)| (point.address, edge)).collect();
         let mut flow = Self::default();
@@ -60,7 +60,7 @@ impl Flow {
     }
 
     /// For each block, whether it was executed, given the edges that were seen.
-    pub fn executed(&self, seen: &[bool]) -> Vec<bool> {
+    pub(super) fn executed(&self, seen: &[bool]) -> Vec<bool> {
         let hit = |edge: &Option<u32>| edge.is_some_and(|edge| seen.get(edge as usize) == Some(&true));
         let mut executed = vec![false; self.blocks.len()];
         let mut open: Vec<usize> = (0..self.blocks.len()).filter(|n| hit(&self.counters[*n])).collect();
@@ -165,7 +165,7 @@ fn blocks(function: &Function, edges: &BTreeMap<u64, u32>) -> Vec<Block> {
 #[cfg(test)]
 impl Flow {
     /// Blocks of which each has the counter of its number, and implies nothing.
-    pub fn of_counters(count: u32) -> Self {
+    pub(super) fn of_counters(count: u32) -> Self {
         let blocks = (0..count.into()).map(|start| Block { start, end: start + 1 }).collect();
         let counters = (0..count).map(Some).collect();
         Self { blocks, counters, implied: vec![[None; 2]; count as usize] }
