@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Identifies a lowered program: `HFZP`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"HFZP");
 /// Version of this format. An agent refuses any other.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest lowered program, in bytes.
 pub const MAX_LEN: usize = 0x4000;
 /// Most calls in one program.
@@ -170,6 +170,9 @@ pub enum Insn<'a> {
         slot: u8,
         /// From where.
         from: Origin,
+        /// Only if the eight bytes at this offset of the arena are zero or more as well, as a signed number: the result of
+        /// an entry of a multicall.
+        guard: Option<u32>,
     },
 }
 

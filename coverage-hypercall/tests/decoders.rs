@@ -40,7 +40,8 @@ fn insn() -> impl Strategy<Value = Owned> {
         any::<(u32, u32)>().prop_map(|(at, len)| Owned::Other(Insn::Watch { at, len })),
         (any::<u32>(), [source(), source(), source(), source(), source(), source()])
             .prop_map(|(number, args)| Owned::Other(Insn::Call { number, args })),
-        (any::<u8>(), origin()).prop_map(|(slot, from)| Owned::Other(Insn::Capture { slot, from })),
+        (any::<u8>(), origin(), any::<Option<u32>>())
+            .prop_map(|(slot, from, guard)| Owned::Other(Insn::Capture { slot, from, guard })),
     ]
 }
 

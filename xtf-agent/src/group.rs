@@ -62,6 +62,7 @@ enum Call {
 struct Capture {
     slot: u8,
     from: Origin,
+    guard: Option<u32>,
 }
 
 /// Carries out the instructions in `code`, and leaves the changes in `scratch`.
@@ -75,7 +76,7 @@ pub fn execute<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> St
 
 fn run<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> Result<Status, Reject> {
     let mut watches = 0;
-    let mut captures = [Capture { slot: 0, from: Origin::Return }; MAX_CAPTURES];
+    let mut captures = [Capture { slot: 0, from: Origin::Return, guard: None }; MAX_CAPTURES];
     let mut kept = 0;
     let mut call = None;
     let mut rest = code;
@@ -123,12 +124,15 @@ fn run<P: Platform>(p: &mut P, code: &[u8], scratch: &mut Scratch) -> Result<Sta
                 }
                 call = Some((target, values));
             }
-            Insn::Capture { slot, from } => {
+            Insn::Capture { slot, from, guard } => {
                 check_slot(slot)?;
+                if let Some(at) = guard {
+                    arena(at, size_of::<i64>())?;
+                }
                 if let Origin::Arena { at, width } = from {
                     arena(at, usize::from(check_width(width)?))?;
                 }
-                *captures.get_mut(kept).ok_or(Reject::Shape)? = Capture { slot, from };
+                *captures.get_mut(kept).ok_or(Reject::Shape)? = Capture { slot, from, guard };
                 kept += 1;
             }
         }
@@ -175,8 +179,15 @@ fn compare<P: Platform>(p: &P, scratch: &mut Scratch, watch: usize) {
     }
 }
 
-/// Fills a slot.
+/// Fills a slot, if the guard allows it.
 fn keep<P: Platform>(p: &mut P, capture: Capture, result: u64) {
+    if let Some(at) = capture.guard {
+        let mut bytes = [0; size_of::<i64>()];
+        p.arena_read(at, &mut bytes);
+        if i64::from_le_bytes(bytes) < 0 {
+            return;
+        }
+    }
     let value = match capture.from {
         Origin::Return => result,
         Origin::Arena { at, width } => {

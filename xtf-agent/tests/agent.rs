@@ -35,7 +35,7 @@ fn slot(slot: u8) -> Source {
 }
 
 fn capture(slot: u8) -> Insn<'static> {
-    Insn::Capture { slot, from: Origin::Return }
+    Insn::Capture { slot, from: Origin::Return, guard: None }
 }
 
 fn execute(groups: &[(u16, Vec<Insn<'_>>)]) -> Report {
@@ -66,7 +66,7 @@ fn arguments_results_and_changes() {
                 Insn::Watch { at: 0x100, len: 16 },
                 Insn::Watch { at, len: 8 },
                 call(STORE, &[Const(ARENA_GPA + 0x108), slot(3)]),
-                Insn::Capture { slot: 63, from: Origin::Arena { at: 0x104, width: 2 } },
+                Insn::Capture { slot: 63, from: Origin::Arena { at: 0x104, width: 2 }, guard: None },
             ],
         ),
         (0, vec![call(ECHO, &[slot(63)])]),
@@ -140,9 +140,15 @@ fn groups_out_of_shape_are_refused() {
         (vec![call(AGENT_OPS + 9, &[])], Reject::Operation),
         (vec![call(u32::MAX, &[])], Reject::Operation),
         (vec![echo(0), capture(slots)], Reject::Slot),
-        (vec![echo(0), Insn::Capture { slot: 0, from: Origin::Arena { at: 0, width: 0 } }], Reject::Width),
         (
-            vec![echo(0), Insn::Capture { slot: 0, from: Origin::Arena { at: ARENA_LEN, width: 1 } }],
+            vec![echo(0), Insn::Capture { slot: 0, from: Origin::Arena { at: 0, width: 0 }, guard: None }],
+            Reject::Width,
+        ),
+        (
+            vec![
+                echo(0),
+                Insn::Capture { slot: 0, from: Origin::Arena { at: ARENA_LEN, width: 1 }, guard: None },
+            ],
             Reject::Bounds,
         ),
     ];
@@ -152,6 +158,18 @@ fn groups_out_of_shape_are_refused() {
         assert_eq!(report.statuses(), [(0, Rejected(reject)), (1, Returned(7))], "{what}");
         assert_eq!(report.calls.len(), 1, "a refused group makes no call: {what}");
     }
+}
+
+#[test]
+fn guards_say_whether_a_result_is_kept() {
+    let guarded = |at| Insn::Capture { slot: 0, from: Origin::Return, guard: Some(at) };
+    for (guard, echoed) in [(0, 5), (i64::MAX as u64, 5), (u64::MAX, 9), (1 << 63, 9)] {
+        let store = Insn::Store { at: 8, width: 8, value: Const(guard) };
+        let later = call(ECHO, &[Source::Slot { slot: 0, otherwise: 9 }]);
+        let report = execute(&[(0, vec![store, echo(5), guarded(8)]), (0, vec![later])]);
+        assert_eq!(report.statuses(), [(0, Returned(5)), (1, Returned(echoed))], "{guard:#x}");
+    }
+    assert_eq!(single(vec![echo(1), guarded(ARENA_LEN - 7)]), Rejected(Reject::Bounds));
 }
 
 #[test]

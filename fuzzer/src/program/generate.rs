@@ -14,6 +14,7 @@ use super::{
     hostile::{bad_address, hostile, odd_shape},
     model::{
         CALLS, Call, DOMID_SELF, Entry, FIRST_HOLE, LAST_DOMAIN, Pointer, Program, ResultRef, Value, mask,
+        results,
     },
     sequence, validate, walk,
 };
@@ -156,7 +157,7 @@ pub fn value<R: Rng + ?Sized>(
 }
 
 fn gives(call: &Call, kind: Resource) -> bool {
-    call.op.operation().results.iter().any(|result| result.kind == kind)
+    call.results().any(|(_, _, result)| result.kind == kind)
 }
 
 /// The domain in which the things that a call names exist.
@@ -260,13 +261,14 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
         let kind =
             |field: &Field| if let Type::Int { kind, .. } = &field.ty { kind.resource() } else { None };
         let handle = fields.iter().position(|field| kind(field) == Some(Resource::GrantHandle));
-        let Some(Value::Result(ResultRef { call, .. })) = handle.map(|at| values[at].clone()) else { return };
-        let Some(maker) = self.earlier.get(usize::from(call)) else { return };
+        let Some(Value::Result(made)) = handle.map(|at| values[at].clone()) else { return };
+        let maker = self.earlier.get(usize::from(made.call)).and_then(|call| call.operation(made.entry));
+        let Some(maker) = maker else { return };
         for (field, value) in fields.iter().zip(values) {
             let Value::Result(reference) = value else { continue };
-            let results = maker.op.operation().results;
-            if let Some(result) = results.iter().position(|result| Some(result.kind) == kind(field)) {
-                (reference.call, reference.result) = (call, result as u8);
+            if let Some(result) = maker.results.iter().position(|result| Some(result.kind) == kind(field)) {
+                let otherwise = reference.otherwise;
+                *reference = ResultRef { result: result as u8, otherwise, ..made };
             }
         }
     }
@@ -396,20 +398,13 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
     }
 
     fn result(&mut self, kind: Resource, width: u8) -> Option<Value> {
-        let mut found = Vec::new();
-        for (index, call) in self.earlier.iter().enumerate() {
-            for (result, spec) in call.op.operation().results.iter().enumerate() {
-                if spec.kind == kind {
-                    found.push((index as u16, result as u8));
-                }
-            }
-        }
+        let mut found: Vec<_> = results(self.earlier).filter(|(_, spec)| spec.kind == kind).collect();
         if found.is_empty() {
             return None;
         }
-        let (call, result) = found[self.rng.random_range(0..found.len())];
+        let (reference, _) = found.swap_remove(self.rng.random_range(0..found.len()));
         let otherwise = if self.rng.random_bool(0.9) { 0 } else { hostile(self.rng, width) };
-        Some(Value::Result(ResultRef { call, result, otherwise }))
+        Some(Value::Result(ResultRef { otherwise, ..reference }))
     }
 
     fn int(&mut self, width: u8, kind: &'static Kind) -> Value {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use coverage_hypercall::{
     channel::{ARENA_GPA, ARENA_LEN, SLOTS},
-    program::{self as wire, Group, Header, Insn, MAX_LEN, MAX_REPORTED, Origin, Source},
+    program::{self as wire, Group, Header, Insn, MAX_CAPTURES, MAX_LEN, MAX_REPORTED, Origin, Source},
 };
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
@@ -26,6 +26,9 @@ const RUN: usize = 24;
 
 /// Buffers of one call whose changes are reported: an agent takes no more. In a long multicall the first ones count.
 const MAX_WATCHES: usize = 16;
+
+/// What the result of a multicall's entry holds before the call: none of Xen's error numbers.
+const NOT_YET: u64 = i64::MIN.cast_unsigned();
 
 /// A program as the agent executes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Captured {
     pub slot: u8,
     /// Where the result is found.
     pub from: Origin,
+    /// Where the result of the entry of a multicall is found that gives it: that must not be negative either.
+    pub guard: Option<u32>,
 }
 
 /// A buffer that the hypervisor may write.
@@ -163,14 +168,17 @@ impl Flavor for Append<'_> {
     }
 }
 
+/// Call, entry and number of a result.
+type Name = (u16, Option<u8>, u8);
+
 /// Gives a slot to each result that somebody uses.
-fn slots(program: &Program) -> BTreeMap<(u16, u8), u8> {
-    fn scan(value: &Value, slots: &mut BTreeMap<(u16, u8), u8>) {
+fn slots(program: &Program) -> BTreeMap<Name, u8> {
+    fn scan(value: &Value, slots: &mut BTreeMap<Name, u8>) {
         match value {
-            Value::Result(ResultRef { call, result, .. }) => {
+            Value::Result(ResultRef { call, entry, result, .. }) => {
                 let next = slots.len();
                 if next < SLOTS {
-                    slots.entry((*call, *result)).or_insert(next as u8);
+                    slots.entry((*call, *entry, *result)).or_insert(next as u8);
                 }
             }
             Value::Pointer(Pointer { to: Some(to), .. }) => scan(to, slots),
@@ -197,7 +205,7 @@ struct Buffer {
 }
 
 struct Lowering {
-    slots: BTreeMap<(u16, u8), u8>,
+    slots: BTreeMap<Name, u8>,
     /// First byte of the arena that nobody uses.
     cursor: u32,
     /// Offset of every buffer so far.
@@ -210,37 +218,66 @@ struct Lowering {
 struct Frame {
     call: usize,
     buffers: Vec<Buffer>,
-    /// Where each result of the operation is found.
-    found: Vec<Option<Origin>>,
+    /// Where fields are found that are results of the call or of an entry: of each the first one of its name.
+    fields: BTreeMap<(Option<u8>, u8), Origin>,
+    /// Where the results of entries are found.
+    entries: BTreeMap<u8, u32>,
+}
+
+/// Whose arguments are lowered.
+#[derive(Clone, Copy)]
+enum Giver {
+    /// The call's own.
+    Call(OpId),
+    /// Those of an entry of the call. Numbers beyond a byte do not fit into references.
+    Entry(u8, OpId),
+    /// Those of an entry inside an entry: nobody can use what it gives.
+    Inner,
 }
 
 /// What a value looks like from outside: which field it belongs to.
 #[derive(Clone, Copy)]
 struct Place {
     name: &'static str,
-    /// Results of the call's operation that this value would be.
-    op: Option<OpId>,
-    result: Option<usize>,
+    giver: Giver,
+    /// Position among the entries of a multicall.
+    index: usize,
+    /// Entry and number of the result that this value would be.
+    result: Option<(Option<u8>, u8)>,
 }
 
 impl Place {
     fn field(self, field: &Field) -> Self {
-        let result = self.op.and_then(|op| {
-            op.operation()
-                .results
-                .iter()
-                .position(|result| result.from == ResultFrom::Field && result.name == field.name)
+        let (entry, op) = match self.giver {
+            Giver::Call(op) => (None, Some(op)),
+            Giver::Entry(entry, op) => (Some(entry), Some(op)),
+            Giver::Inner => (None, None),
+        };
+        let result = op.and_then(|op| {
+            let mut results = op.operation().results.iter().zip(0..);
+            let (_, number) =
+                results.find(|(result, _)| result.from == ResultFrom::Field && result.name == field.name)?;
+            Some((entry, number))
         });
         Self { name: field.name, result: result.or(self.result), ..self }
+    }
+
+    /// Whose arguments those of an entry at this place are.
+    fn entry(self, op: OpId) -> Giver {
+        match (self.giver, u8::try_from(self.index)) {
+            (Giver::Call(_), Ok(entry)) => Giver::Entry(entry, op),
+            _ => Giver::Inner,
+        }
     }
 }
 
 impl Lowering {
     fn call(&mut self, index: usize, call: &Call, insns: &mut Vec<u8>) -> Result<(), LowerError> {
-        let op = call.op.operation();
-        let mut frame = Frame { call: index, buffers: Vec::new(), found: vec![None; op.results.len()] };
-        let (number, args) = self.registers(call.op, &call.args, true, &mut frame)?;
-        for buffer in &frame.buffers {
+        let mut frame =
+            Frame { call: index, buffers: Vec::new(), fields: BTreeMap::new(), entries: BTreeMap::new() };
+        let (number, args) = self.registers(call.op, &call.args, Giver::Call(call.op), &mut frame)?;
+        let Frame { buffers, fields, entries, .. } = frame;
+        for buffer in &buffers {
             write(buffer.at, &buffer.bytes, insns);
             for (offset, width, value) in &buffer.stores {
                 if *offset as usize + usize::from(*width) <= buffer.bytes.len() {
@@ -248,7 +285,7 @@ impl Lowering {
                 }
             }
         }
-        let watched = frame.buffers.into_iter().filter(|buffer| !buffer.bytes.is_empty());
+        let watched = buffers.into_iter().filter(|buffer| !buffer.bytes.is_empty());
         for (buffer, (name, ty)) in
             watched.filter_map(|buffer| buffer.watched.map(|what| (buffer, what))).take(MAX_WATCHES)
         {
@@ -260,15 +297,23 @@ impl Lowering {
             self.regions.push(Region { call: index as u16, at: buffer.at, name, ty, before, stores });
         }
         put(insns, &Insn::Call { number: number as u32, args });
-        for (position, result) in op.results.iter().enumerate() {
-            let Some(slot) = self.slots.get(&(index as u16, position as u8)) else { continue };
-            let from = match result.from {
-                ResultFrom::Return => Some(Origin::Return),
-                ResultFrom::Field => frame.found[position],
+        let mut room = MAX_CAPTURES;
+        for (entry, number, result) in call.results() {
+            let Some(&slot) = self.slots.get(&(index as u16, entry, number)) else { continue };
+            let guard = entry.and_then(|entry| entries.get(&entry)).copied();
+            // An entry that lies beyond the arena gives nothing.
+            if room == 0 || (entry.is_some() && guard.is_none()) {
+                continue;
+            }
+            let from = match (result.from, guard) {
+                (ResultFrom::Return, None) => Some(Origin::Return),
+                (ResultFrom::Return, Some(at)) => Some(Origin::Arena { at, width: 8 }),
+                (ResultFrom::Field, _) => fields.get(&(entry, number)).copied(),
             };
             if let Some(from) = from {
-                put(insns, &Insn::Capture { slot: *slot, from });
-                self.captures.push(Captured { call: index as u16, slot: *slot, from });
+                put(insns, &Insn::Capture { slot, from, guard });
+                self.captures.push(Captured { call: index as u16, slot, from, guard });
+                room -= 1;
             }
         }
         Ok(())
@@ -279,7 +324,7 @@ impl Lowering {
         &mut self,
         id: OpId,
         values: &[Value],
-        outermost: bool,
+        giver: Giver,
         frame: &mut Frame,
     ) -> Result<(u64, [Source; 6]), LowerError> {
         let op = id.operation();
@@ -303,7 +348,7 @@ impl Lowering {
             }
         };
         for (field, value) in fields.skip(skip) {
-            let place = Place { name: field.name, op: outermost.then_some(id), result: None }.field(field);
+            let place = Place { name: field.name, giver, index: 0, result: None }.field(field);
             let Some(register) = args.get_mut(next) else {
                 return Err(LowerError::Type { call: frame.call, name: field.name });
             };
@@ -337,7 +382,7 @@ impl Lowering {
 
     fn source(&self, reference: &ResultRef, width: u8) -> Source {
         let otherwise = reference.otherwise & mask(width);
-        match self.slots.get(&(reference.call, reference.result)) {
+        match self.slots.get(&(reference.call, reference.entry, reference.result)) {
             Some(slot) => Source::Slot { slot: *slot, otherwise },
             None => Source::Const(otherwise),
         }
@@ -417,11 +462,11 @@ impl Lowering {
             (Type::Int { width, .. }, Value::Int(_) | Value::Result(_)) => {
                 let source = self.word(ty, value, place, frame)?;
                 let offset = body.bytes.len() as u32;
-                if let Some(found) = place.result.and_then(|result| frame.found.get_mut(result)) {
-                    let origin = Origin::Arena { at: body.at + offset, width: *width };
-                    if found.is_none() && body.at + offset + u32::from(*width) <= ARENA_LEN {
-                        *found = Some(origin);
-                    }
+                let at = body.at + offset;
+                if let Some(result) = place.result
+                    && at + u32::from(*width) <= ARENA_LEN
+                {
+                    frame.fields.entry(result).or_insert(Origin::Arena { at, width: *width });
                 }
                 body.word(source, *width);
             }
@@ -438,8 +483,8 @@ impl Lowering {
                 body.bytes.resize(start + layout.size(), 0);
             }
             (Type::Array(of), Value::Array(items)) => {
-                for item in items {
-                    self.fill(of, item, place, body, frame)?;
+                for (index, item) in items.iter().enumerate() {
+                    self.fill(of, item, Place { index, ..place }, body, frame)?;
                 }
             }
             (Type::Bytes(_), Value::Bytes(bytes)) => body.bytes.extend_from_slice(bytes),
@@ -447,9 +492,17 @@ impl Lowering {
                 body.bytes.extend_from_slice(bytes);
             }
             (Type::Entry, Value::Entry(entry)) => {
-                let (number, args) = self.registers(entry.op, &entry.args, false, frame)?;
+                let giver = place.entry(entry.op);
+                let (number, args) = self.registers(entry.op, &entry.args, giver, frame)?;
                 body.word(Source::Const(number), 8);
-                body.word(Source::Const(0), 8);
+                let at = body.at + body.bytes.len() as u32;
+                if let Giver::Entry(index, _) = giver
+                    && at + 8 <= ARENA_LEN
+                {
+                    frame.entries.insert(index, at);
+                }
+                // Negative until the hypervisor has written the result: an entry that is never reached gives nothing.
+                body.word(Source::Const(NOT_YET), 8);
                 args.into_iter().for_each(|arg| body.word(arg, 8));
             }
             _ => return Err(LowerError::Type { call: frame.call, name: place.name }),

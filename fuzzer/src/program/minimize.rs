@@ -35,7 +35,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Takes the candidate if it is different, valid and wanted.
-    fn offer(&mut self, candidate: Program) -> bool {
+    fn offer(&mut self, mut candidate: Program) -> bool {
+        walk::mend(&mut candidate);
         if self.left == 0 || candidate == self.best || validate::validate(&candidate).is_err() {
             return false;
         }
@@ -144,11 +145,18 @@ impl Search<'_> {
                 let start = end.saturating_sub(chunk);
                 for follow in [true, false] {
                     let mut candidate = self.best.clone();
+                    let mut entries = 0..0;
                     in_group(&mut candidate.calls[call], group, &mut |fields, values| {
-                        change_length(fields, values, position, follow, &mut |_, items| {
-                            items.drain(start.min(items.len())..end.min(items.len()));
+                        change_length(fields, values, position, follow, &mut |of, items| {
+                            let gone = start.min(items.len())..end.min(items.len());
+                            items.drain(gone.clone());
+                            // Only the outermost entries have results that later calls can use.
+                            if group == 0 && matches!(of, Type::Entry) {
+                                entries = gone;
+                            }
                         });
                     });
+                    walk::entries_removed(&mut candidate, call, entries);
                     if self.offer(candidate) {
                         break;
                     }
@@ -264,6 +272,21 @@ d2 event_channel_op.send(&{port: r0.port?12})
             minimized(&mut |text| text.contains("0xffff]") || text.contains("0xffff,")),
             "d1 memory_op.decrease_reservation(0, &{extent_start: &[0xffff], nr_extents: 1, extent_order: 0, \
              mem_flags: 0x0, domid: self})\n"
+        );
+    }
+
+    #[test]
+    fn entries_whose_results_are_used_keep_their_users() {
+        let program = text::parse(
+            "r0 = d1 multicall.multicall(&[sched_op.yield(), xen_version.version(), event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})], 3)\n\
+             d1 event_channel_op.send(&{port: r0[2].port})\n",
+        )
+        .expect("valid");
+        let small = minimize(&program, 2000, &mut |candidate| text::print(candidate).contains("].port"));
+        assert_eq!(
+            text::print(&small),
+            "r0 = d1 multicall.multicall(&[event_channel_op.alloc_unbound(&{dom: self, remote_dom: self, port: out})], 1)\n\
+             d1 event_channel_op.send(&{port: r0[0].port})\n"
         );
     }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use coverage_hypercall::{channel::PLAYGROUND_GFN, program::MAX_CALLS};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::interface::{Field, Kind, OpId, Operation, Type};
+use crate::interface::{Field, Kind, OpId, Operation, ResultSpec, Type};
 
 /// Most calls in a program.
 pub const CALLS: usize = MAX_CALLS as usize;
@@ -50,6 +50,48 @@ pub struct Call {
     pub args: Vec<Value>,
 }
 
+impl Call {
+    /// The entries of a multicall; none of any other call.
+    pub fn entries(&self) -> &[Value] {
+        match (self.op.operation().args, self.args.as_slice()) {
+            (
+                [Field { ty: Type::Ptr { to: Type::Array(Type::Entry), .. }, .. }, ..],
+                [Value::Pointer(list), ..],
+            ) => match list.to.as_deref() {
+                Some(Value::Array(entries)) => entries,
+                _ => &[],
+            },
+            _ => &[],
+        }
+    }
+
+    /// What an entry of a multicall, or the call itself, does.
+    pub fn operation(&self, entry: Option<u8>) -> Option<&'static Operation> {
+        let Some(entry) = entry else { return Some(self.op.operation()) };
+        match self.entries().get(usize::from(entry))? {
+            Value::Entry(entry) => Some(entry.op.operation()),
+            _ => None,
+        }
+    }
+
+    /// All results of the call and of its entries: entry, number and description.
+    pub fn results(&self) -> impl Iterator<Item = (Option<u8>, u8, &'static ResultSpec)> {
+        let entries = (0..=u8::MAX).take(self.entries().len()).map(Some);
+        [None].into_iter().chain(entries).flat_map(|entry| {
+            let results = self.operation(entry).map_or(&[][..], |operation| operation.results);
+            results.iter().zip(0..).map(move |(result, number)| (entry, number, result))
+        })
+    }
+}
+
+/// All results of calls, as references to them.
+pub fn results(calls: &[Call]) -> impl Iterator<Item = (ResultRef, &'static ResultSpec)> {
+    calls.iter().zip(0..).flat_map(|(call, index)| {
+        call.results()
+            .map(move |(entry, result, spec)| (ResultRef { call: index, entry, result, otherwise: 0 }, spec))
+    })
+}
+
 /// A call inside a multicall. It is issued by whoever issues the multicall.
 #[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
@@ -84,7 +126,9 @@ pub enum Value {
 pub struct ResultRef {
     /// Index of the call.
     pub call: u16,
-    /// Which of the operation's results.
+    /// Which entry of it gave the result, if the call is a multicall.
+    pub entry: Option<u8>,
+    /// Which of the results of the operation of the call, or of the entry.
     pub result: u8,
     /// What to use if that call failed.
     pub otherwise: u64,

@@ -60,13 +60,16 @@ fn read_lowered(bytes: &[u8]) -> usize {
                     calls += 1;
                     args.into_iter().for_each(|arg| source(&filled, arg));
                 }
-                Insn::Capture { slot, from } => {
+                Insn::Capture { slot, from, guard } => {
                     assert_eq!(calls, 1, "a result is there only after the call");
                     assert!(!filled[usize::from(slot)], "each slot is filled once");
                     filled[usize::from(slot)] = true;
                     if let Origin::Arena { at, width: bytes } = from {
                         width(bytes);
                         inside(at, u32::from(bytes));
+                    }
+                    if let Some(at) = guard {
+                        inside(at, 8);
                     }
                 }
             }
@@ -252,7 +255,7 @@ fn validation_names_call_and_argument() {
     let mut program = text::parse("d1 event_channel_op.send(&{port: 1})").expect("valid");
     walk::values_mut(program.calls[0].op, &mut program.calls[0].args, &mut |site, value| {
         if site.name == "port" {
-            *value = Value::Result(ResultRef { call: 0, result: 0, otherwise: 0 });
+            *value = Value::Result(ResultRef { call: 0, entry: None, result: 0, otherwise: 0 });
         }
     });
     let text = validate(&program).expect_err("refers to itself").to_string();
@@ -280,6 +283,51 @@ fn every_operation_is_generated_and_most_programs_use_results() {
 }
 
 #[test]
+fn results_of_entries_are_used_if_the_entry_succeeded() {
+    let program = text::parse(
+        "r0 = d1 multicall.multicall(&[sched_op.yield(), event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})], 2)\n\
+         d1 event_channel_op.send(&{port: r0[1].port})\n",
+    )
+    .expect("valid");
+    let lowered = lower::lower(&program, 1).expect("lowers");
+    // The list of two entries of 64 bytes, the result of each behind its operation; then the buffer of the second.
+    let from = Origin::Arena { at: 128 + 4, width: 4 };
+    assert_eq!(lowered.captures, [lower::Captured { call: 0, slot: 0, from, guard: Some(64 + 8) }]);
+    let results = [CallResult { call: 0, status: Status::Returned(0), changes: Vec::new() }];
+    let shown = transcript::render(&program, &lowered, &results);
+    assert!(shown.contains("send(&{port: r0[1].port})"), "{shown}");
+
+    for (wrong, message) in [
+        ("r0[2].port", "an entry of r0, which has 2"),
+        ("r0[0].port", "a result of r0[0], which has: "),
+        ("r0.port", "a result of r0, which has: "),
+        ("r0[256].port", "the number of an entry"),
+    ] {
+        let error = text::parse(&text::print(&program).replace("r0[1].port", wrong)).expect_err(wrong);
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[test]
+fn references_to_entries_that_are_gone_become_their_stand_ins() {
+    let mut program = text::parse(
+        "r0 = d1 multicall.multicall(&[sched_op.yield(), event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})], 2)\n\
+         d1 event_channel_op.send(&{port: r0[1].port?7})\n",
+    )
+    .expect("valid");
+    let send = |program: &Program| text::call(program, &program.calls[1]);
+    let mut shorter = program.clone();
+    walk::entries_removed(&mut shorter, 0, 0..1);
+    assert!(send(&shorter).contains("{port: r0[0]."), "{}", send(&shorter));
+    walk::mend(&mut program);
+    assert!(send(&program).contains("r0[1].port?7"), "what is right stays");
+    program.calls[0] =
+        text::parse("d1 multicall.multicall(&[sched_op.yield()], 1)").expect("valid").calls.remove(0);
+    walk::mend(&mut program);
+    assert!(send(&program).contains("{port: 7}"), "{}", send(&program));
+}
+
+#[test]
 fn lowering_wires_ports_across_domains() {
     let program = text::parse(
         "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})\n\
@@ -300,7 +348,9 @@ fn lowering_wires_ports_across_domains() {
         rest = body;
     }
     let slot = 0;
-    assert!(calls.contains(&(1, Insn::Capture { slot, from: Origin::Arena { at: 4, width: 4 } })));
+    assert!(
+        calls.contains(&(1, Insn::Capture { slot, from: Origin::Arena { at: 4, width: 4 }, guard: None }))
+    );
     let stored = Insn::Store { at: 0x1000 - 3 + 4, width: 4, value: Source::Slot { slot, otherwise: 9 } };
     assert!(calls.contains(&(2, stored)));
     let text = transcript::render(

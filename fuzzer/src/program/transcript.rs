@@ -54,16 +54,21 @@ pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> S
 /// How a call ended, in words.
 pub fn status(status: &Status) -> String {
     match status {
-        Status::Returned(value) => match errno(*value) {
-            Some(name) => format!("= {value} ({name})"),
-            None if (-4096..4096).contains(value) => format!("= {value}"),
-            None => format!("= {value:#x}"),
-        },
+        Status::Returned(value) => format!("= {}", returned(*value)),
         Status::Faulted { vector, error, rip, address } => {
             format!("raised exception {vector}, error {error:#x}, at {rip:#x}, address {address:#x}")
         }
         Status::Skipped => "was skipped: its domain or vCPU cannot run".to_owned(),
         Status::Rejected(why) => format!("was refused by the agent: {}", reject(*why)),
+    }
+}
+
+/// What a hypercall returned, with the name of an error.
+fn returned(value: i64) -> String {
+    match errno(value) {
+        Some(name) => format!("{value} ({name})"),
+        None if (-4096..4096).contains(&value) => value.to_string(),
+        None => format!("{value:#x}"),
     }
 }
 
@@ -164,6 +169,16 @@ impl Slots {
     fn keep(&mut self, lowered: &Lowered, result: &CallResult) {
         let Status::Returned(value @ 0..) = result.status else { return };
         for captured in lowered.captures.iter().filter(|captured| captured.call == result.call) {
+            if let Some(at) = captured.guard {
+                match self.found(lowered, result, at, 8) {
+                    Some(failed) if failed.cast_signed() < 0 => continue,
+                    Some(_) => {}
+                    None => {
+                        self.0.insert(captured.slot, None);
+                        continue;
+                    }
+                }
+            }
             let kept = match captured.from {
                 Origin::Return => Some(value.cast_unsigned()),
                 Origin::Arena { at, width } => self.found(lowered, result, at, usize::from(width)),
@@ -203,6 +218,7 @@ fn changed(region: &Region, before: &[u8], after: &[u8], out: &mut String) {
         let value = match ty {
             Type::Int { width: 1..=8, kind } => text::int(word(new), kind),
             Type::Ptr { .. } | Type::Word => text::int(word(new), &Kind::Hex),
+            Type::Entry => returned(word(new).cast_signed()),
             _ => format!("\"{}\"", new.escape_ascii()),
         };
         let _ = writeln!(out, "    {name} = {value}");
@@ -222,7 +238,6 @@ fn leaves(
     end: usize,
     visit: &mut dyn FnMut(&str, usize, usize, &'static Type),
 ) {
-    const RESULT: &Type = &Type::Int { width: 8, kind: Kind::Plain };
     match ty {
         Type::Int { .. } | Type::Ptr { .. } | Type::Word | Type::Blob(_) => {
             visit(&name, offset, ty.size(), ty)
@@ -240,6 +255,6 @@ fn leaves(
             }
         }
         // Of an entry the hypervisor writes the result only, which lies behind the operation.
-        Type::Entry => visit(&format!("{name}.result"), offset + 8, 8, RESULT),
+        Type::Entry => visit(&format!("{name}.result"), offset + 8, 8, ty),
     }
 }

@@ -47,7 +47,17 @@ pub enum Problem {
     /// A result of a call that does not come before this one.
     #[error("uses a result of call {0}, which does not come before it")]
     LaterCall(u16),
-    /// A result that the call does not have.
+    /// A result of an entry that the call does not have.
+    #[error("call {call} ({op}) has no entry number {entry}")]
+    NoEntry {
+        /// Index of the earlier call.
+        call: u16,
+        /// Its operation.
+        op: OpId,
+        /// Number of the entry.
+        entry: u8,
+    },
+    /// A result that the call, or the entry of it, does not have.
     #[error("call {call} ({op}) has no result number {result}")]
     NoResult {
         /// Index of the earlier call.
@@ -185,10 +195,17 @@ impl Checker<'_> {
         let Some(call) = self.earlier.get(usize::from(reference.call)) else {
             return self.wrong(Problem::LaterCall(reference.call));
         };
-        if usize::from(reference.result) >= call.op.operation().results.len() {
-            return self.wrong(Problem::NoResult {
+        let Some(operation) = call.operation(reference.entry) else {
+            return self.wrong(Problem::NoEntry {
                 call: reference.call,
                 op: call.op,
+                entry: reference.entry.unwrap_or_default(),
+            });
+        };
+        if usize::from(reference.result) >= operation.results.len() {
+            return self.wrong(Problem::NoResult {
+                call: reference.call,
+                op: operation.id(),
                 result: reference.result,
             });
         }

@@ -1,5 +1,7 @@
 //! Visits values together with their types, and keeps references between calls right.
 
+use std::ops::Range;
+
 use crate::interface::{Field, OpId, Operation, Type};
 
 use super::model::{Call, Pointer, Program, Value};
@@ -126,6 +128,46 @@ pub fn renumber(call: &mut Call, map: &dyn Fn(u16) -> Option<u16>) {
             }
         }
     });
+}
+
+/// Replaces references to results of entries that are not there by the constants that stand in for them.
+pub fn mend(program: &mut Program) {
+    for index in 1..program.calls.len() {
+        let (earlier, rest) = program.calls.split_at_mut(index);
+        let call = &mut rest[0];
+        if earlier.iter().all(|call| call.entries().is_empty()) {
+            continue;
+        }
+        values_mut(call.op, &mut call.args, &mut |_, value| {
+            if let Value::Result(reference) = value
+                && reference.entry.is_some()
+            {
+                let giver = earlier.get(usize::from(reference.call));
+                let results =
+                    giver.and_then(|call| call.operation(reference.entry)).map_or(0, |op| op.results.len());
+                if usize::from(reference.result) >= results {
+                    *value = Value::Int(reference.otherwise);
+                }
+            }
+        });
+    }
+}
+
+/// Changes the references to entries of a multicall from which those in `gone` were removed.
+pub fn entries_removed(program: &mut Program, multicall: usize, gone: Range<usize>) {
+    for call in program.calls.iter_mut().skip(multicall + 1) {
+        values_mut(call.op, &mut call.args, &mut |_, value| {
+            let Value::Result(reference) = value else { return };
+            let Some(entry) = reference.entry.filter(|_| usize::from(reference.call) == multicall) else {
+                return;
+            };
+            if gone.contains(&usize::from(entry)) {
+                *value = Value::Int(reference.otherwise);
+            } else if usize::from(entry) >= gone.end {
+                reference.entry = Some(entry - gone.len() as u8);
+            }
+        });
+    }
 }
 
 /// Replaces all references between calls by the constants that stand in for them.

@@ -13,7 +13,7 @@ use super::{
 /// What a wire program starts with.
 pub const MAGIC: [u8; 4] = *b"HFPG";
 /// Version of the form.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest wire program, in bytes.
 pub const MAX_LEN: usize = 0x1_0000;
 

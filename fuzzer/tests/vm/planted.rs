@@ -23,7 +23,7 @@ fn trigger(bug: Bug) -> Vec<(String, &'static str)> {
         Bug::CountSign => &[("d1 console_io.write(0x80000000, &fill(0x41, 600))", "= 0")],
         Bug::BatchPrivilege => &[(
             "d1 multicall.multicall(&[coverage_op.release(0), coverage_op.reset(0)], 2)",
-            "= 0; call_list[1].result = 0xffffffffffffffff",
+            "= 0; call_list[0].result = 0; call_list[1].result = -1 (EPERM)",
         )],
         Bug::M2pDesync => &[(
             "d1 memory_op.add_to_physmap(&{domid: self, size: 0, space: gmfn, idx: 0x280, gpfn: 0x281})",

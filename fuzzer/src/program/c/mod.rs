@@ -134,11 +134,14 @@ fn function(out: &mut String, mut insns: &[u8]) -> Result<(), CError> {
             Insn::Call { number: call, args } => {
                 writeln!(out, "    returned = hypercall({call}, {});", args.map(number).join(", "))
             }
-            Insn::Capture { slot, from: Origin::Return } => {
-                writeln!(out, "    keep({slot}, returned, (uint64_t)returned);")
-            }
-            Insn::Capture { slot, from: Origin::Arena { at, width } } => {
-                writeln!(out, "    keep({slot}, returned, load({at:#x}, {width}));")
+            Insn::Capture { slot, from, guard } => {
+                let value = match from {
+                    Origin::Return => "(uint64_t)returned".to_owned(),
+                    Origin::Arena { at, width } => format!("load({at:#x}, {width})"),
+                };
+                let guard =
+                    guard.map_or_else(String::new, |at| format!("if ((int64_t)load({at:#x}, 8) >= 0) "));
+                writeln!(out, "    {guard}keep({slot}, returned, {value});")
             }
         };
     }

@@ -183,6 +183,9 @@ pub fn apply<R: Rng + ?Sized>(
         Mutation::Domain => resource::domain(program, rng),
         Mutation::Vcpu => resource::vcpu(program, rng),
     };
+    if done {
+        walk::mend(program);
+    }
     let good = done && *program != before && validate::validate(program).is_ok();
     if !good {
         program.clone_from(&before);

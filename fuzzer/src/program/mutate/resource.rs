@@ -6,7 +6,7 @@ use super::{any_call, at_site};
 use crate::{
     interface::{Resource, Type},
     program::{
-        model::{LAST_DOMAIN, Program, ResultRef, Value, mask},
+        model::{LAST_DOMAIN, Program, ResultRef, Value, mask, results},
         walk,
     },
 };
@@ -31,17 +31,11 @@ pub(super) fn rewire<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> boo
             return;
         }
         let kind = takes(site.ty);
-        let mut found = Vec::new();
-        for (index, call) in earlier.iter().enumerate() {
-            for (result, spec) in call.op.operation().results.iter().enumerate() {
-                if kind.is_none_or(|kind| kind == spec.kind) {
-                    found.push((index as u16, result as u8));
-                }
-            }
-        }
+        let mut found: Vec<_> =
+            results(earlier).filter(|(_, spec)| kind.is_none_or(|kind| kind == spec.kind)).collect();
         if !found.is_empty() {
-            let (call, result) = found[rng.random_range(0..found.len())];
-            *value = Value::Result(ResultRef { call, result, otherwise: otherwise & mask(width) });
+            let (reference, _) = found.swap_remove(rng.random_range(0..found.len()));
+            *value = Value::Result(ResultRef { otherwise: otherwise & mask(width), ..reference });
         }
     })
 }

@@ -354,16 +354,34 @@ impl Parser<'_> {
         let Some(call) = self.labels.get(&label).copied() else {
             return self.error_at(start, format!("the label of an earlier call; there is no r{label} yet"));
         };
+        let entry = self.entry(label, usize::from(call))?;
         self.expect(b'.')?;
-        let results = self.calls[usize::from(call)].op.operation().results;
+        let operation = self.calls[usize::from(call)].operation(entry);
+        let results = operation.map_or(&[][..], |operation| operation.results);
         let (start, name) = self.word();
         let Some(result) = results.iter().position(|result| result.name == name) else {
             let names: Vec<_> = results.iter().map(|result| result.name).collect();
-            return self.error_at(start, format!("a result of r{label}, which has: {}", names.join(", ")));
+            let giver = entry.map_or_else(|| format!("r{label}"), |entry| format!("r{label}[{entry}]"));
+            return self.error_at(start, format!("a result of {giver}, which has: {}", names.join(", ")));
         };
         let otherwise =
             if self.take(b'?') { self.number(most, "what to use if the call failed")? } else { 0 };
-        Ok(Value::Result(ResultRef { call, result: result as u8, otherwise }))
+        Ok(Value::Result(ResultRef { call, entry, result: result as u8, otherwise }))
+    }
+
+    /// `[2]`: which entry of a multicall gave the result.
+    fn entry(&mut self, label: u64, call: usize) -> Parsed<Option<u8>> {
+        if !self.take(b'[') {
+            return Ok(None);
+        }
+        let start = self.at;
+        let entry = self.number(u64::from(u8::MAX), "the number of an entry")? as u8;
+        if self.calls[call].operation(Some(entry)).is_none() {
+            let count = self.calls[call].entries().len();
+            return self.error_at(start, format!("an entry of r{label}, which has {count}"));
+        }
+        self.expect(b']')?;
+        Ok(Some(entry))
     }
 
     /// `"text\x00"` or `fill(byte, length)`.

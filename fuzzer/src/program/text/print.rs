@@ -163,14 +163,16 @@ impl Printer<'_> {
     }
 
     fn reference(&mut self, reference: &ResultRef) -> fmt::Result {
-        let ResultRef { call, result, otherwise } = *reference;
-        let name = self
-            .program
-            .calls
-            .get(usize::from(call))
-            .and_then(|call| call.op.operation().results.get(usize::from(result)))
+        let ResultRef { call, entry, result, otherwise } = *reference;
+        let giver = self.program.calls.get(usize::from(call)).and_then(|call| call.operation(entry));
+        let name = giver
+            .and_then(|operation| operation.results.get(usize::from(result)))
             .map_or("none", |result| result.name);
-        write!(self.out, "r{call}.{name}")?;
+        write!(self.out, "r{call}")?;
+        if let Some(entry) = entry {
+            write!(self.out, "[{entry}]")?;
+        }
+        write!(self.out, ".{name}")?;
         if otherwise != 0 {
             write!(self.out, "?{}", int(otherwise, &Kind::Plain))?;
         }
