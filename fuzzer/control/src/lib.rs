@@ -1,7 +1,7 @@
 //! The control file that the fuzzer and its QEMU plugin share.
 //!
-//! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data. All
-//! fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
+//! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data, then [`EDGES_LEN`] counters
+//! of edges. All fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
 //! futex word: the host owns it from [`Control::answer`] on, the plugin from [`Control::doorbell`] on.
 //!
 //! Execution `n` (counted from 1) begins when the host sets `doorbell` to `n` and ends when the plugin sets `answer` to
@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
 /// Longest error message, in bytes.
@@ -25,8 +25,12 @@ pub const MAX_ERROR: usize = 1024;
 pub const DATA_OFFSET: usize = 4096;
 /// Bytes of staged poke data.
 pub const DATA_LEN: usize = 0x2_0000;
+/// Offset of the counters of edges in the file: one byte each.
+pub const EDGES_OFFSET: usize = DATA_OFFSET + DATA_LEN;
+/// Counters of edges, a power of two. Several edges may share one.
+pub const EDGES_LEN: usize = 0x1_0000;
 /// Bytes of the control file.
-pub const FILE_LEN: usize = DATA_OFFSET + DATA_LEN;
+pub const FILE_LEN: usize = EDGES_OFFSET + EDGES_LEN;
 
 /// Who has the machine. On the wire it is a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +162,15 @@ pub struct Control {
     /// 1 while a guest has the processor, 0 while the hypervisor has; written by the plugin's
     /// watchdog every millisecond of a run, for a host that has waited too long.
     pub in_guest: AtomicU32,
+    /// Guest-virtual address from which on blocks are counted as the hypervisor's; written by the host before QEMU starts.
+    pub edges_base: AtomicU64,
+    /// Bytes of the code whose blocks are counted. Zero: the hypervisor counts for itself.
+    pub edges_len: AtomicU64,
+    /// Privilege level whose markers are honoured: 0 for those of the hypervisor itself, 3 for those of an agent under a hypervisor
+    /// that knows none; written by the host before QEMU starts.
+    pub marker_ring: AtomicU32,
+    /// Not used, zero.
+    pub reserved: AtomicU32,
 }
 
 /// In [`Control::state_flags`]: a run that ends with the done marker stops where it can go on, at the end of the block that holds
@@ -171,7 +184,7 @@ const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 136 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 160 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {

@@ -10,6 +10,7 @@
 //! | `qemu` | declarations of QEMU's functions, found at load |
 //! | `translate` | what is added to translated code |
 //! | `run` | the life of the machine: snapshot, doorbell, reset, end, watchdog |
+//! | `edges` | counts the edges of a hypervisor that does not do it itself |
 //! | `budget` | whose blocks are counted, and against which limit |
 //! | `tables` | which translations survive a change of page tables |
 //! | `cpu`, `memory`, `devices` | saving and restoring each of these |
@@ -18,6 +19,7 @@
 mod budget;
 mod cpu;
 mod devices;
+mod edges;
 mod memory;
 mod qemu;
 mod run;

@@ -45,7 +45,7 @@ opaque! {
 /// A work item: runs on the vCPU's thread, between two translated blocks, with the big lock held.
 pub(crate) type Work = unsafe extern "C" fn(*mut Cpu, usize);
 
-/// Runs before an instruction: number of the vCPU, argument.
+/// Runs before an instruction or a block: number of the vCPU, argument.
 pub(crate) type Callback = unsafe extern "C" fn(c_uint, *mut c_void);
 
 /// `DirtyBitmapSnapshot`: one bit per page, from `start` to `end` in RAM addresses.
@@ -158,6 +158,8 @@ symbols! {
         = c"qemu_plugin_register_vcpu_tb_trans_cb";
     register_block_inline: unsafe extern "C" fn(*mut Block, c_int, *mut c_void, u64)
         = c"qemu_plugin_register_vcpu_tb_exec_inline";
+    register_block_exec: unsafe extern "C" fn(*mut Block, Callback, c_int, *mut c_void)
+        = c"qemu_plugin_register_vcpu_tb_exec_cb";
     register_insn_exec: unsafe extern "C" fn(*mut Insn, Callback, c_int, *mut c_void)
         = c"qemu_plugin_register_vcpu_insn_exec_cb";
     register_insn_inline: unsafe extern "C" fn(*mut Insn, c_int, *mut c_void, u64)

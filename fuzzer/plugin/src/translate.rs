@@ -5,6 +5,7 @@
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
 
 use crate::budget::BLOCKS;
+use crate::edges;
 use crate::qemu::{Block, CB_NO_REGS, Callback, INLINE_ADD_U64, PluginId};
 use crate::run::{
     MOV_CR3_RDI, PORT_ACCESSES, VMRUN, end_argument, end_reached, guest_entered, guest_left, plugin,
@@ -35,6 +36,12 @@ pub(crate) unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block)
     unsafe {
         (qemu.register_block_inline)(block, INLINE_ADD_U64, BLOCKS.as_ptr().cast(), 1);
         let count = (qemu.block_insns)(block);
+        if count > 0
+            && let Some(argument) =
+                edges::argument(plugin.control(), (qemu.insn_vaddr)((qemu.block_insn)(block, 0)))
+        {
+            (qemu.register_block_exec)(block, edges::block_reached, CB_NO_REGS, argument);
+        }
         for index in 0..count {
             let insn = (qemu.block_insn)(block, index);
             let code = core::slice::from_raw_parts((qemu.insn_data)(insn), (qemu.insn_size)(insn));

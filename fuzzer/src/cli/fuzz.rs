@@ -84,7 +84,10 @@ pub(super) fn session(
     time: Option<Duration>,
     options: &CampaignOptions,
 ) -> anyhow::Result<Session> {
-    let start = options.initial()?;
+    let mut start = options.initial()?;
+    start.retain(|program| {
+        program.operations().iter().all(|name| settings.interface().by_name(name).is_some())
+    });
     let stop = stop_flag()?;
     let engine = settings.start()?;
     let edges = engine.counters();
@@ -147,7 +150,7 @@ pub(super) fn session(
         stop,
         options.until_finding,
     );
-    let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
+    let result = feedback::run(engine, plan, settings.interface(), &classifier, &mut runner);
     let stored = result.as_ref().map_or(Ok(()), |(statistics, _)| runner.store_operations(statistics));
     let (live, findings, unconfirmed) = runner.finish();
     let (statistics, ended) = result?;

@@ -37,6 +37,9 @@ pub(super) struct TargetOptions {
     /// The processor that the fuzzer and its QEMU share; the first that this process may use, if not given.
     #[arg(long, value_name = "N")]
     pub(super) core: Option<usize>,
+    /// Image of Xen for the targets that have it; the newest in /boot, if not given.
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(super) xen: Option<PathBuf>,
     /// Install missing packages of the distribution.
     #[arg(long)]
     pub(super) install: bool,
@@ -51,7 +54,7 @@ impl TargetOptions {
         super::doctor::require(&self.qemu, self.install)?;
         let target = self.target.unwrap_or(Target::ReferenceHvm);
         let settings = Settings::new(target, &self.plant, &self.qemu, self.core)?;
-        Ok(settings.with_oracles(self.oracles.unwrap_or_default()))
+        settings.with_oracles(self.oracles.unwrap_or_default()).with_xen(self.xen.as_deref())
     }
 }
 

@@ -26,6 +26,9 @@ pub enum EngineError {
         /// Why.
         source: io::Error,
     },
+    /// The target has no image to boot.
+    #[error("there is no image of {0}; name one with --xen")]
+    NoImage(&'static str),
     /// QEMU is not the one that the plugin was written for.
     #[error(
         "`{binary}` is QEMU {found}; the plugin needs {needed}: install qemu-system-x86 {needed} or name another \

@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod bundle;
 pub mod qemu;
+pub mod xen;
 
 mod beacon;
 mod error;
