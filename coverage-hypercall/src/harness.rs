@@ -25,7 +25,8 @@ pub const HARNESS_IDENTIFY: u64 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Marker {
-    /// Ready for the snapshot. RDI is the physical address of the [`Beacon`].
+    /// Ready for the snapshot. RDI is the physical address of the [`Beacon`]. A jump or a return follows in host mode: hosts stop the
+    /// machine there.
     Ready = 1,
     /// The program has ended.
     Done = 2,

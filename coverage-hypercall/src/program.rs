@@ -8,7 +8,7 @@
 //! `Capture` are offsets in the arena, slots are below [`crate::channel::SLOTS`]. Only the arguments of the
 //! call itself are free.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Identifies a lowered program: `HFZP`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"HFZP");
@@ -116,6 +116,11 @@ pub enum Origin {
     },
 }
 
+/// Writes bytes in one piece. Postcard writes the same for them one by one, which takes longer.
+fn whole<S: Serializer>(bytes: &&[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bytes(bytes)
+}
+
 /// One step of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Insn<'a> {
@@ -124,6 +129,7 @@ pub enum Insn<'a> {
         /// Offset in the arena.
         at: u32,
         /// What to put there.
+        #[serde(serialize_with = "whole")]
         bytes: &'a [u8],
     },
     /// Fills `len` bytes at offset `at` of the arena.
@@ -216,6 +222,7 @@ pub struct Completion<'a> {
     /// How it ended.
     pub status: Status,
     /// Watched regions that changed: repeated postcard [`Change`]s.
+    #[serde(serialize_with = "whole")]
     pub changes: &'a [u8],
 }
 
@@ -225,6 +232,7 @@ pub struct Change<'a> {
     /// Offset of the region in the arena.
     pub at: u32,
     /// All of its bytes.
+    #[serde(serialize_with = "whole")]
     pub bytes: &'a [u8],
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::engine::version::{OLDEST, Reset, Version, Way};
 use hyperfuzz_control::symbols;
 use object::read::elf::{ElfFile64, FileHeader, Sym};
 use object::{Endianness, elf::FileHeader64};
@@ -45,8 +46,6 @@ impl Check {
     }
 }
 
-/// QEMU versions whose internals the plugin knows.
-const KNOWN_VERSION: &str = "7.2";
 /// Where guest memory goes unless another directory is named.
 const SHARED_MEMORY: &str = "/dev/shm";
 
@@ -58,14 +57,17 @@ pub fn examine(qemu: &Path, ram_size: u64) -> Vec<Check> {
     match find_program(qemu) {
         Some(path) => {
             checks.push(Check::good("QEMU binary", path.display().to_string()));
-            checks.push(version(&path));
-            checks.extend(exported(&path));
+            let version = ask_version(&path);
+            checks.push(check_version(version.as_ref()));
+            let (rest, lacking) = exported(&path);
+            checks.extend(rest);
+            checks.push(reset(version.ok().map(|(version, _)| version), lacking));
         }
         None => checks.push(Check::bad(
             "QEMU binary",
             Verdict::Missing,
             format!("`{}` is not there", qemu.display()),
-            "install the package qemu-system-x86 (7.2), or name another binary",
+            "install the package qemu-system-x86, or name another binary",
         )),
     }
     checks.push(shared_memory(Path::new(SHARED_MEMORY), ram_size));
@@ -87,30 +89,54 @@ fn find_program(name: &Path) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
-/// Asks QEMU for its version.
-fn version(path: &Path) -> Check {
-    const NAME: &str = "QEMU version";
+/// Asks QEMU for its version; gives it with the line that says so, or what it says instead.
+fn ask_version(path: &Path) -> Result<(Version, String), String> {
     let output = Command::new(path).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let found = text.lines().next().unwrap_or("it does not say").to_owned();
-    match parse_version(&text) {
-        Some(version) if version == KNOWN_VERSION || version.starts_with(&format!("{KNOWN_VERSION}.")) => {
-            Check::good(NAME, found)
-        }
-        Some(_) => Check::bad(
-            NAME,
-            Verdict::Missing,
-            found,
-            "the plugin knows the internals of QEMU 7.2 (Debian 12) only: install that version beside this one and name it",
-        ),
-        None => Check::bad(NAME, Verdict::Missing, found, "name the binary of QEMU's x86_64 system emulator"),
+    let line = text.lines().next().unwrap_or("it does not say").to_owned();
+    match Version::parse(&text) {
+        Some(version) => Ok((version, line)),
+        None => Err(line),
     }
 }
 
-/// The version in QEMU's answer.
-fn parse_version(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("QEMU emulator version ")?;
-    rest.split_whitespace().next()
+/// Judges a version.
+fn check_version(version: Result<&(Version, String), &String>) -> Check {
+    const NAME: &str = "QEMU version";
+    match version {
+        Ok((version, line)) if *version < OLDEST => Check::bad(
+            NAME,
+            Verdict::Missing,
+            line,
+            "it is too old: QEMU 6.1 or later is needed; a current distribution's package qemu-system-x86 will do",
+        ),
+        Ok((version, line)) if version.is_tested() => Check::good(NAME, format!("{line}; tested")),
+        Ok((_, line)) => Check::good(NAME, format!("{line}; not among those that are tested")),
+        Err(line) => {
+            Check::bad(NAME, Verdict::Missing, line, "name the binary of QEMU's x86_64 system emulator")
+        }
+    }
+}
+
+/// Says in which way machines are reset, and why: `lacking` is what the binary does not export for the faster one.
+fn reset(version: Option<Version>, lacking: Option<String>) -> Check {
+    const NAME: &str = "reset";
+    let Some(version) = version else {
+        return Check::bad(NAME, Verdict::Missing, "none", "see above: there is no QEMU that could be reset");
+    };
+    let why = match version.way(Reset::Auto) {
+        (Way::Loadvm, why) => why,
+        (Way::InProcess, _) => lacking,
+    };
+    match why {
+        None => Check::good(NAME, "in-process, microseconds each time"),
+        Some(why) => Check::bad(
+            NAME,
+            Verdict::Poor,
+            format!("by loadvm, many milliseconds each time: {why}"),
+            "use a distribution's build of QEMU 7.2 to 10.0, which exports its internal symbols",
+        ),
+    }
 }
 
 /// The names of all dynamic symbols that a program defines.
@@ -124,34 +150,54 @@ fn defined_symbols(bytes: &[u8]) -> Option<std::collections::HashSet<&[u8]>> {
     Some(defined.filter_map(|symbol| table.symbol_name(endian, symbol).ok()).collect())
 }
 
-/// Looks for the symbols that the plugin needs.
-fn exported(path: &Path) -> Vec<Check> {
+/// Looks for the symbols that the plugin needs. Says also what is missing for a reset in QEMU's process.
+fn exported(path: &Path) -> (Vec<Check>, Option<String>) {
     const PLUGINS: &str = "plugin support";
     const INTERNALS: &str = "exported internals";
-    let advice = "use a distribution's build of QEMU: it has plugins and exports its internal symbols";
     let bytes = fs::read(path).unwrap_or_default();
     let Some(defined) = defined_symbols(&bytes) else {
         let found = "its symbols cannot be read";
-        return vec![Check::bad(
-            INTERNALS,
-            Verdict::Missing,
-            found,
-            "name the binary itself, not a wrapper script",
-        )];
+        let advice =
+            "name the binary itself, not a wrapper script, to know; the first start finds out by trying";
+        return (vec![Check::bad(INTERNALS, Verdict::Poor, found, advice)], None);
     };
-    let check = |name, needed: &[&[&str]]| {
-        let missing: Vec<_> = needed
-            .iter()
-            .filter(|names| !names.iter().any(|name| defined.contains(name.as_bytes())))
-            .map(|names| names.join(" or "))
-            .collect();
+    let missing = |needed: &[&[&str]]| -> Vec<String> {
+        let is_missing = |names: &&&[&str]| !names.iter().any(|name| defined.contains(name.as_bytes()));
+        needed.iter().filter(is_missing).map(|names| names.join(" or ")).collect()
+    };
+    let check = |name, needed: &[&[&str]], verdict, advice| {
+        let missing = missing(needed);
         if missing.is_empty() {
             Check::good(name, format!("all {} symbols", needed.len()))
         } else {
-            Check::bad(name, Verdict::Missing, format!("without {}", missing.join(", ")), advice)
+            Check::bad(name, verdict, format!("without {}", shorten(&missing)), advice)
         }
     };
-    vec![check(PLUGINS, symbols::PLUGIN_API), check(INTERNALS, symbols::INTERNAL)]
+    let plugins = check(
+        PLUGINS,
+        symbols::PLUGIN_API,
+        Verdict::Missing,
+        "use a build of QEMU with plugins, as distributions have it (configured with --enable-plugins)",
+    );
+    let internals = check(
+        INTERNALS,
+        symbols::INTERNAL,
+        Verdict::Poor,
+        "use a distribution's build of QEMU: it has loadable modules and so exports its internal symbols",
+    );
+    let lacking = missing(symbols::INTERNAL);
+    let lacking = (!lacking.is_empty()).then(|| format!("it does not export {}", shorten(&lacking)));
+    (vec![plugins, internals], lacking)
+}
+
+/// The first few of many names.
+fn shorten(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// Looks how many machines have room in a directory.
@@ -217,10 +263,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_version() {
-        let text = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2022\n";
-        assert_eq!(parse_version(text), Some("7.2.22"));
-        assert_eq!(parse_version("bash, version 5"), None);
+    fn says_how_machines_are_reset() {
+        let known = Some(Version(7, 2));
+        assert_eq!(reset(known, None).verdict, Verdict::Good);
+        for check in [reset(known, Some("no tlb_flush".into())), reset(Some(Version(99, 0)), None)] {
+            assert_eq!(check.verdict, Verdict::Poor);
+            assert!(check.found.contains("loadvm") && check.advice.is_some(), "{check:?}");
+        }
+        assert!(reset(Some(Version(99, 0)), None).found.contains("QEMU 99.0"));
+        let names = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        assert_eq!((shorten(&names[..2]), shorten(&names)), ("a, b".into(), "a, b, c and 2 more".into()));
+    }
+
+    #[test]
+    fn judges_versions() {
+        let judge = |major, minor| check_version(Ok(&(Version(major, minor), "it".to_owned())));
+        assert_eq!(judge(5, 2).verdict, Verdict::Missing);
+        assert!(judge(7, 2).found.ends_with("; tested") && judge(10, 0).found.ends_with("; tested"));
+        assert_eq!(judge(8, 2).verdict, Verdict::Good);
+        assert_eq!(check_version(Err(&"bash".to_owned())).verdict, Verdict::Missing);
     }
 
     #[test]
@@ -229,8 +290,10 @@ mod tests {
         assert_eq!(worst(&checks), Verdict::Missing);
         assert!(checks[0].found.contains("/nonexistent/qemu") && checks[0].advice.is_some());
         // A program that is no QEMU: this test itself.
-        let checks = exported(&env::current_exe().unwrap());
-        assert!(checks.iter().all(|check| check.verdict == Verdict::Missing), "{checks:?}");
+        let (checks, lacking) = exported(&env::current_exe().unwrap());
+        let verdicts: Vec<_> = checks.iter().map(|check| check.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Missing, Verdict::Poor], "{checks:?}");
+        assert!(lacking.is_some_and(|lacking| lacking.contains("qemu_get_cpu")));
     }
 
     #[test]

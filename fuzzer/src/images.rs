@@ -7,3 +7,10 @@ pub const HYPERVISOR: &[u8] = include_bytes!(env!("HYPERFUZZ_HYPERVISOR"));
 pub const AGENT: &[u8] = include_bytes!(env!("HYPERFUZZ_AGENT"));
 /// QEMU's plugin: a shared object for the host.
 pub const PLUGIN: &[u8] = include_bytes!(env!("HYPERFUZZ_PLUGIN"));
+
+/// Build of the hypervisor's image in hexadecimal, as campaigns name it: the linker's build id.
+pub fn build() -> Option<String> {
+    let file = object::File::parse(HYPERVISOR).ok()?;
+    let id = object::Object::build_id(&file).ok().flatten()?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -2,15 +2,21 @@
 
 use std::{
     fmt,
+    io::Write,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{LazyLock, Once},
 };
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{EngineError, boot, bundle, qemu, xen},
+    engine::{
+        EngineError, boot, bundle, qemu,
+        version::{Reset, Way},
+        xen,
+    },
     images,
     interface::{Interface, interface},
     triage::symbols::Symbols,
@@ -23,7 +29,7 @@ const DOMAINS: &str = include_str!("../../hypervisor/domains.conf");
 pub const RAM_SIZE: u64 = 32 << 20;
 
 /// What can be fuzzed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
@@ -57,13 +63,15 @@ impl Target {
 }
 
 /// A target with the switches of one campaign.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     target: Target,
     plants: Vec<String>,
     qemu: PathBuf,
+    reset: Reset,
     core: Option<usize>,
     oracles: Oracles,
+    checked: bool,
     /// Xen's image, uncompressed, and the agent's for it.
     xen: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -86,7 +94,7 @@ const NOT_IN_DOM0: &[&str] = &[
 ];
 
 /// What the hypervisor looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Oracles {
     /// What each call touched.
     #[default]
@@ -112,7 +120,9 @@ impl Settings {
         let mut plants = plants.to_vec();
         plants.sort();
         plants.dedup();
-        Ok(Self { target, plants, qemu: qemu.to_owned(), core, oracles: Oracles::On, xen: None })
+        let reset = Reset::from_environment().map_err(anyhow::Error::msg)?;
+        let qemu = qemu.to_owned();
+        Ok(Self { target, plants, qemu, reset, core, oracles: Oracles::On, checked: false, xen: None })
     }
 
     /// The same with an image of Xen, compressed or not; with the one that the distribution has installed if none is given. Of no effect on
@@ -147,6 +157,18 @@ impl Settings {
         Self { oracles, ..self }
     }
 
+    /// The same with another way to reset the machine.
+    #[must_use]
+    pub fn with_reset(self, reset: Reset) -> Self {
+        Self { reset, ..self }
+    }
+
+    /// The same with machines that can be compared with each other, down to guest memory.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        Self { checked: true, ..self }
+    }
+
     /// What the hypervisor looks at.
     pub fn oracles(&self) -> Oracles {
         self.oracles
@@ -163,12 +185,18 @@ impl Settings {
         Self { target, ..self.clone() }
     }
 
+    /// The same on another processor.
+    #[must_use]
+    pub fn on_core(&self, core: usize) -> Self {
+        Self { core: Some(core), ..self.clone() }
+    }
+
     /// Planted bugs that are switched on, sorted.
     pub fn plants(&self) -> &[String] {
         &self.plants
     }
 
-    /// Boots a machine.
+    /// Boots a machine. Says once, on standard error, if it cannot be reset as fast as it should.
     ///
     /// # Errors
     /// Why there is none, and what to do.
@@ -178,6 +206,8 @@ impl Settings {
             let (image, agent) = self.xen.as_ref().ok_or(EngineError::NoImage("Xen"))?;
             return qemu::QemuEngine::start(qemu::QemuConfig {
                 binary: self.qemu.clone(),
+                reset: self.reset,
+                note_pages: self.checked,
                 cmdline: xen::COMMAND_LINE.to_owned(),
                 core,
                 ram_size: xen::RAM_SIZE as usize,
@@ -188,13 +218,28 @@ impl Settings {
             });
         }
         let modules = bundle::build(DOMAINS, images::AGENT);
-        qemu::QemuEngine::start(qemu::QemuConfig {
+        let engine = qemu::QemuEngine::start(qemu::QemuConfig {
             binary: self.qemu.clone(),
+            reset: self.reset,
             cmdline: self.words().join(" "),
             core,
             ram_size: RAM_SIZE as usize,
+            note_pages: self.checked,
             ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
-        })
+        })?;
+        if let (Way::Loadvm, Some(why)) = engine.way() {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                let qemu = self.qemu.display();
+                // Whoever closed standard error does not want to know.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "note: {qemu} is reset by loadvm, many milliseconds each time instead of microseconds: {why} (`hyperfuzz doctor` says \
+                     more)"
+                );
+            });
+        }
+        Ok(engine)
     }
 
     /// The machine that runs a guest for its own sake.

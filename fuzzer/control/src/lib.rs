@@ -44,6 +44,8 @@ pub enum State {
     Running = 2,
     /// The plugin has given up: see [`Control::error`].
     Failed = 3,
+    /// As `Failed`, but only because this QEMU lacks what the plugin needs to reset it: [`BY_HOST`] works.
+    Lacking = 4,
 }
 
 impl State {
@@ -54,6 +56,7 @@ impl State {
             1 => Self::Waiting,
             2 => Self::Running,
             3 => Self::Failed,
+            4 => Self::Lacking,
             _ => return None,
         })
     }
@@ -162,6 +165,19 @@ pub struct Control {
     /// 1 while a guest has the processor, 0 while the hypervisor has; written by the plugin's
     /// watchdog every millisecond of a run, for a host that has waited too long.
     pub in_guest: AtomicU32,
+    /// Who resets the machine: [`BY_PLUGIN`] or [`BY_HOST`]; written by the host before QEMU starts.
+    pub reset_by: AtomicU32,
+    /// Futex word, [`BY_HOST`] only: the vCPU waits in the callback of a marker until the host changes it.
+    pub release: AtomicU32,
+    /// Futex word, [`BY_HOST`] only: the last `doorbell` for which the plugin has made itself ready.
+    pub begun: AtomicU32,
+    /// [`BY_HOST`] only: the host asks what became of a machine that has shut down, or stands; wake `doorbell`.
+    pub asked: AtomicU32,
+    /// Futex word, [`BY_HOST`] only: the last `asked` that the plugin has answered in `blocks`.
+    pub told: AtomicU32,
+    /// QEMU's version: the major number in the upper half, the minor one in the lower; written by the host before QEMU
+    /// starts.
+    pub qemu: AtomicU32,
     /// Guest-virtual address from which on blocks are counted as the hypervisor's; written by the host before QEMU starts.
     pub edges_base: AtomicU64,
     /// Bytes of the code whose blocks are counted. Zero: the hypervisor counts for itself.
@@ -169,9 +185,14 @@ pub struct Control {
     /// Privilege level whose markers are honoured: 0 for those of the hypervisor itself, 3 for those of an agent under a hypervisor
     /// that knows none; written by the host before QEMU starts.
     pub marker_ring: AtomicU32,
-    /// Not used, zero.
-    pub reserved: AtomicU32,
 }
+
+/// In [`Control::reset_by`]: the plugin resets the machine between two executions, when the doorbell rings.
+pub const BY_PLUGIN: u32 = 0;
+/// In [`Control::reset_by`]: the host resets the machine through QEMU's monitor. It rings while the machine stands still, and lets
+/// it run once `begun` says that the plugin knows. At a marker the vCPU waits for `release`; from then on the
+/// plugin looks at nothing until the next doorbell.
+pub const BY_HOST: u32 = 1;
 
 /// In [`Control::state_flags`]: a run that ends with the done marker stops where it can go on, at the end of the block that holds
 /// the marker.
@@ -184,19 +205,34 @@ const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 160 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 184 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {
+    /// QEMU's version: major and minor number.
+    pub fn qemu_version(&self) -> (u32, u32) {
+        let version = self.qemu.load(Ordering::Relaxed);
+        (version >> 16, version & 0xffff)
+    }
+
     /// Stores why the plugin gave up; the end of a text that is too long is lost.
     pub fn set_error(&self, text: &str) {
+        self.give_up(State::Failed, text);
+    }
+
+    /// As [`Self::set_error`], where the host could reset this machine.
+    pub fn set_lacking(&self, text: &str) {
+        self.give_up(State::Lacking, text);
+    }
+
+    fn give_up(&self, state: State, text: &str) {
         let len = text.len().min(MAX_ERROR);
         for (slot, byte) in self.error.iter().zip(text.bytes()) {
             slot.store(byte, Ordering::Relaxed);
         }
         // `len` is at most MAX_ERROR, which fits.
         self.error_len.store(len as u32, Ordering::Relaxed);
-        self.state.store(State::Failed as u32, Ordering::Release);
+        self.state.store(state as u32, Ordering::Release);
     }
 
     /// Copies out what [`Self::set_error`] stored: the buffer and the number of its bytes that are valid.
@@ -223,7 +259,7 @@ mod tests {
                 assert_eq!(end as u32, n);
             }
         }
-        assert_eq!(State::from_u32(4), None);
+        assert_eq!(State::from_u32(5), None);
         assert_eq!(End::from_u32(7), None);
     }
 }

@@ -5,10 +5,10 @@
 /// Functions of the plugin API.
 pub const PLUGIN_API: &[&[&str]] = &[
     &["qemu_plugin_register_vcpu_tb_trans_cb"],
-    &["qemu_plugin_register_vcpu_tb_exec_inline"],
+    &["qemu_plugin_register_vcpu_tb_exec_inline", "qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu"],
     &["qemu_plugin_register_vcpu_tb_exec_cb"],
     &["qemu_plugin_register_vcpu_insn_exec_cb"],
-    &["qemu_plugin_register_vcpu_insn_exec_inline"],
+    &["qemu_plugin_register_vcpu_insn_exec_inline", "qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu"],
     &["qemu_plugin_tb_n_insns"],
     &["qemu_plugin_tb_get_insn"],
     &["qemu_plugin_insn_data"],
@@ -17,7 +17,7 @@ pub const PLUGIN_API: &[&[&str]] = &[
     &["qemu_plugin_insn_haddr"],
 ];
 
-/// Internal functions and objects.
+/// Internal functions and objects, without which the plugin cannot reset the machine.
 pub const INTERNAL: &[&[&str]] = &[
     &["qemu_get_cpu"],
     &["async_run_on_cpu"],

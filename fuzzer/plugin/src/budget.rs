@@ -13,8 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hyperfuzz_control::{Control, End};
 
-/// Translated blocks that were executed. An inline operation of the translated code counts it.
-pub(crate) static BLOCKS: AtomicU64 = AtomicU64::new(0);
+use crate::counter::BLOCKS;
 
 /// Looks at a guest that has executed no block since the look before, after which it is taken to execute none ever again.
 const FRUITLESS_LOOKS: u32 = 10;

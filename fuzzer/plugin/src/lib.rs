@@ -5,39 +5,50 @@
 //! (`hyperfuzz_control`) that the host has made. It links into QEMU's process and is therefore under
 //! the GNU General Public License, version 2 or later; see its `LICENSE`.
 //!
+//! A QEMU that lacks what a reset within its process needs is reset by the host, which then says so in the control file; the
+//! plugin also gets `ram=PATH` for that, the file that is the machine's memory.
+//!
 //! | module | what |
 //! |---|---|
-//! | `qemu` | declarations of QEMU's functions, found at load |
-//! | `translate` | what is added to translated code |
-//! | `run` | the life of the machine: snapshot, doorbell, reset, end, watchdog |
+//! | `api` | the plugin API in all its versions |
+//! | `translate`, `counter` | what is added to translated code |
 //! | `edges` | counts the edges of a hypervisor that does not do it itself |
 //! | `budget` | whose blocks are counted, and against which limit |
+//! | `qemu` | declarations of QEMU's internal functions, found at load |
+//! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
 //! | `tables` | which translations survive a change of page tables |
 //! | `cpu`, `memory`, `devices` | saving and restoring each of these |
+//! | `outside`, `process` | the life of a machine that the host resets |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
 
+mod api;
 mod budget;
+mod counter;
 mod cpu;
 mod devices;
 mod edges;
 mod memory;
+mod outside;
+mod process;
 mod qemu;
 mod run;
 mod tables;
 mod translate;
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicI32, Ordering};
 use std::fs::OpenOptions;
 
-use hyperfuzz_control::{Control, FILE_LEN, MAGIC, VERSION};
+use hyperfuzz_control::{BY_HOST, Control, FILE_LEN, MAGIC, State, VERSION};
 use memmap2::MmapOptions;
 
-use crate::qemu::{API_VERSION, PluginId, Qemu};
+use crate::api::{Api, Info, PluginId};
+use crate::cpu::Layout;
+use crate::qemu::Qemu;
 
-/// Version of the plugin API that this plugin was written for; QEMU reads it.
+/// Version of the plugin API that the plugin follows, which [`api`] sets when the plugin is mapped; QEMU reads it.
 #[unsafe(no_mangle)]
-pub static qemu_plugin_version: c_int = API_VERSION;
+pub static qemu_plugin_version: AtomicI32 = AtomicI32::new(1);
 
 /// Maps the control file.
 fn map_control(path: &str) -> Result<&'static Control, String> {
@@ -68,26 +79,40 @@ fn map_control(path: &str) -> Result<&'static Control, String> {
 }
 
 /// Finds the control file among the arguments and installs everything.
-fn install(id: PluginId, arguments: &[&str]) -> Result<(), String> {
-    let path = arguments.iter().find_map(|argument| argument.strip_prefix("control="));
-    let control = map_control(path.ok_or("the argument control=PATH is missing")?)?;
-    let installed = Qemu::find().and_then(|qemu| {
-        run::install(qemu, control)?;
-        // SAFETY: `id` is what QEMU gave us, and the callback lives as long as the process.
-        unsafe { (qemu.register_translation)(id, translate::block_translated) };
+fn install(id: PluginId, version: c_int, arguments: &[&str]) -> Result<(), String> {
+    let argument = |name: &str| {
+        let found = arguments.iter().find_map(|argument| argument.strip_prefix(name));
+        found.ok_or_else(|| format!("the argument {name}PATH is missing"))
+    };
+    let control = map_control(argument("control=")?)?;
+    let installed = Api::find(version).and_then(|api| {
+        let observer = if control.reset_by.load(Ordering::Relaxed) == BY_HOST {
+            outside::install(argument("ram=")?, control)?
+        } else {
+            let found = Qemu::find().and_then(|qemu| Ok((qemu, Layout::find(&qemu)?)));
+            // The host may know another way.
+            let (qemu, layout) = found.inspect_err(|error| control.set_lacking(error))?;
+            run::install(qemu, layout, control)?
+        };
+        // SAFETY: `id` is what QEMU gave us.
+        unsafe { translate::observe(id, api, observer) };
         Ok(())
     });
-    installed.inspect_err(|error| control.set_error(error))
+    installed.inspect_err(|error| {
+        if control.state.load(Ordering::Relaxed) != State::Lacking as u32 {
+            control.set_error(error);
+        }
+    })
 }
 
 /// Called by QEMU when the plugin is loaded; 0 is success.
 ///
 /// # Safety
-/// `argv` must hold `argc` strings, as QEMU's contract says.
+/// `argv` must hold `argc` strings and `info` point to QEMU's description of itself, as QEMU's contract says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qemu_plugin_install(
     id: PluginId,
-    _info: *const c_void,
+    info: *const c_void,
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
@@ -95,7 +120,9 @@ pub unsafe extern "C" fn qemu_plugin_install(
         // SAFETY: the caller's promise.
         .filter_map(|index| unsafe { CStr::from_ptr(*argv.add(index)) }.to_str().ok())
         .collect();
-    match install(id, &arguments) {
+    // SAFETY: the caller's promise.
+    let version = unsafe { info.cast::<Info>().as_ref() }.map_or(0, Info::version);
+    match install(id, version, &arguments) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("hyperfuzz plugin: {error}");

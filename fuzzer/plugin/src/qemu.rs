@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the plugin uses of QEMU: the plugin API and internal functions, all found with `dlsym` when it is loaded.
+//! What the plugin uses of QEMU beyond the plugin API: internal functions, all found with `dlsym` when it is loaded.
 //!
 //! Distribution builds of QEMU have loadable modules and therefore export their internal symbols. Signatures are
-//! those of QEMU 7.2 (`include/qemu/qemu-plugin.h`, `include/exec/`, `include/sysemu/`, `migration/`); where a later
-//! version only renamed a function, both names are listed.
+//! those of QEMU 7.2 to 10.0 (`include/exec/`, `include/sysemu/`, `migration/`); where a later version only renamed a
+//! function, both names are listed.
 #![expect(unsafe_code, reason = "turns addresses of symbols into functions")]
 
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
-
-/// Version of the plugin API that the declarations here follow: QEMU 6.0 to 8.x.
-pub(crate) const API_VERSION: c_int = 1;
-
-/// A plugin's handle (`qemu_plugin_id_t`).
-pub(crate) type PluginId = u64;
 
 /// Declares an opaque C structure.
 macro_rules! opaque {
@@ -26,10 +20,6 @@ macro_rules! opaque {
 }
 
 opaque! {
-    /// A block under translation.
-    Block
-    /// An instruction under translation.
-    Insn
     /// `CPUState`, which is also the start of `X86CPU`.
     Cpu
     /// `MemoryRegion`.
@@ -44,9 +34,6 @@ opaque! {
 
 /// A work item: runs on the vCPU's thread, between two translated blocks, with the big lock held.
 pub(crate) type Work = unsafe extern "C" fn(*mut Cpu, usize);
-
-/// Runs before an instruction or a block: number of the vCPU, argument.
-pub(crate) type Callback = unsafe extern "C" fn(c_uint, *mut c_void);
 
 /// `DirtyBitmapSnapshot`: one bit per page, from `start` to `end` in RAM addresses.
 #[repr(C)]
@@ -93,25 +80,23 @@ const _: () = assert!(core::mem::offset_of!(VmStateDescription, fields) == 72);
 
 /// `DIRTY_MEMORY_VGA`: the dirty-memory client whose bits nobody else uses without a display.
 pub(crate) const DIRTY_MEMORY_VGA: c_uint = 0;
-/// `QEMU_PLUGIN_CB_NO_REGS`.
-pub(crate) const CB_NO_REGS: c_int = 0;
-/// `QEMU_PLUGIN_INLINE_ADD_U64`.
-pub(crate) const INLINE_ADD_U64: c_int = 0;
+
+/// Address of a symbol of the process; null if there is none.
+pub(crate) fn address(name: &CStr) -> *mut c_void {
+    // SAFETY: the name is NUL-terminated; dlsym has no other precondition.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
+}
 
 /// Address of the first of these names that exists.
-fn find(names: &[&'static CStr]) -> Result<*mut c_void, String> {
-    for name in names {
-        // SAFETY: the name is NUL-terminated; dlsym has no other precondition.
-        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        if !address.is_null() {
-            return Ok(address);
-        }
-    }
-    let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
-    Err(format!(
-        "this QEMU does not export `{}`; use a distribution build of QEMU 7.2, which exports its internal symbols",
+///
+/// # Errors
+/// The names, where none does.
+pub(crate) fn find(names: &[&'static CStr]) -> Result<*mut c_void, String> {
+    let found = names.iter().map(|name| address(name)).find(|address| !address.is_null());
+    found.ok_or_else(|| {
+        let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
         names.join("` or `")
-    ))
+    })
 }
 
 /// Declares the table of symbols and how it is filled.
@@ -137,12 +122,16 @@ macro_rules! symbols {
             /// Finds everything.
             ///
             /// # Errors
-            /// Names the first symbol that is missing.
+            /// Names all symbols that are missing.
             pub(crate) fn find() -> Result<Self, String> {
+                let missing: Vec<_> = [$(find(&[$($name),+])),*].into_iter().filter_map(Result::err).collect();
+                if !missing.is_empty() {
+                    return Err(format!("this QEMU does not export `{}`", missing.join("`, `")));
+                }
                 Ok(Self {
                     $($field: {
                         let address = find(&[$($name),+])?;
-                        // SAFETY: the symbol exists and has this type in the QEMU versions that API_VERSION admits;
+                        // SAFETY: the symbol exists and has this type in the QEMU versions that the fuzzer admits;
                         // both types are one pointer in size.
                         unsafe { core::mem::transmute::<*mut c_void, $ty>(address) }
                     },)*
@@ -153,23 +142,6 @@ macro_rules! symbols {
 }
 
 symbols! {
-    // Plugin API.
-    register_translation: unsafe extern "C" fn(PluginId, unsafe extern "C" fn(PluginId, *mut Block))
-        = c"qemu_plugin_register_vcpu_tb_trans_cb";
-    register_block_inline: unsafe extern "C" fn(*mut Block, c_int, *mut c_void, u64)
-        = c"qemu_plugin_register_vcpu_tb_exec_inline";
-    register_block_exec: unsafe extern "C" fn(*mut Block, Callback, c_int, *mut c_void)
-        = c"qemu_plugin_register_vcpu_tb_exec_cb";
-    register_insn_exec: unsafe extern "C" fn(*mut Insn, Callback, c_int, *mut c_void)
-        = c"qemu_plugin_register_vcpu_insn_exec_cb";
-    register_insn_inline: unsafe extern "C" fn(*mut Insn, c_int, *mut c_void, u64)
-        = c"qemu_plugin_register_vcpu_insn_exec_inline";
-    block_insns: unsafe extern "C" fn(*const Block) -> usize = c"qemu_plugin_tb_n_insns";
-    block_insn: unsafe extern "C" fn(*const Block, usize) -> *mut Insn = c"qemu_plugin_tb_get_insn";
-    insn_data: unsafe extern "C" fn(*const Insn) -> *const u8 = c"qemu_plugin_insn_data";
-    insn_size: unsafe extern "C" fn(*const Insn) -> usize = c"qemu_plugin_insn_size";
-    insn_vaddr: unsafe extern "C" fn(*const Insn) -> u64 = c"qemu_plugin_insn_vaddr";
-    insn_haddr: unsafe extern "C" fn(*const Insn) -> *mut u8 = c"qemu_plugin_insn_haddr";
     // Running things on the vCPU.
     get_cpu: unsafe extern "C" fn(c_int) -> *mut Cpu = c"qemu_get_cpu";
     async_run_on_cpu: unsafe extern "C" fn(*mut Cpu, Work, usize) = c"async_run_on_cpu";
@@ -224,7 +196,7 @@ symbols! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyperfuzz_control::symbols::{INTERNAL, PLUGIN_API};
+    use hyperfuzz_control::symbols::INTERNAL;
 
     #[test]
     fn the_fuzzer_looks_for_the_same_symbols() {
@@ -235,7 +207,7 @@ mod tests {
             .filter(|names| !names.iter().any(|name| foreign.contains(name)))
             .map(|names| names.iter().map(|name| name.to_str().unwrap()).collect())
             .collect();
-        let listed: Vec<Vec<&str>> = PLUGIN_API.iter().chain(INTERNAL).map(|names| names.to_vec()).collect();
+        let listed: Vec<Vec<&str>> = INTERNAL.iter().map(|names| names.to_vec()).collect();
         assert_eq!(needed, listed);
     }
 }

@@ -8,7 +8,7 @@
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,16 +16,17 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, State};
 use rustix::thread::futex;
 
-use crate::budget::{Account, BLOCKS, Limits};
+use crate::api::Callback;
+use crate::budget::{Account, Limits};
+use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
 use crate::edges;
 use crate::memory::Memory;
 use crate::qemu::{Cpu, Qemu};
 use crate::tables;
+use crate::translate::{BEGINS_BLOCK, Callbacks, Observer, VMRUN};
 
-/// Port instructions that were executed. An inline operation of the translated code counts it.
-pub(crate) static PORT_ACCESSES: AtomicU64 = AtomicU64::new(0);
 /// The plugin. Set once, before the machine exists.
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
@@ -75,8 +76,10 @@ struct Machine {
 unsafe impl Send for Machine {}
 
 /// Everything.
-pub(crate) struct Plugin {
-    pub(crate) qemu: Qemu,
+struct Plugin {
+    qemu: Qemu,
+    /// QEMU's version, as the host knows it.
+    version: (u32, u32),
     control: &'static Control,
     layout: Layout,
     machine: Mutex<Machine>,
@@ -91,7 +94,7 @@ pub(crate) struct Plugin {
 const MAX_EXITS_TO: usize = 64;
 
 /// The plugin; it exists before any callback is registered.
-pub(crate) fn plugin() -> Option<&'static Plugin> {
+fn plugin() -> Option<&'static Plugin> {
     PLUGIN.get()
 }
 
@@ -99,10 +102,14 @@ pub(crate) fn plugin() -> Option<&'static Plugin> {
 ///
 /// # Errors
 /// If the watchdog cannot be started.
-pub(crate) fn install(qemu: Qemu, control: &'static Control) -> Result<(), String> {
-    let layout = Layout::find(&qemu)?;
+pub(crate) fn install(
+    qemu: Qemu,
+    layout: Layout,
+    control: &'static Control,
+) -> Result<&'static dyn Observer, String> {
     let plugin = PLUGIN.get_or_init(|| Plugin {
         qemu,
+        version: control.qemu_version(),
         control,
         layout,
         machine: Mutex::default(),
@@ -117,7 +124,7 @@ pub(crate) fn install(qemu: Qemu, control: &'static Control) -> Result<(), Strin
         .map_err(|error| format!("cannot start the watchdog: {error}"))?;
     // SAFETY: the handler lives as long as the process and ignores its argument.
     unsafe { (qemu.on_state_change)(state_changed, ptr::null_mut()) };
-    Ok(())
+    Ok(plugin)
 }
 
 impl Plugin {
@@ -133,11 +140,6 @@ impl Plugin {
     /// Changes the phase, if it is `from`.
     fn advance(&self, from: Phase, to: Phase) -> bool {
         self.phase.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// The control file.
-    pub(crate) fn control(&self) -> &'static Control {
-        self.control
     }
 
     /// Privilege level whose markers are honoured.
@@ -156,49 +158,10 @@ impl Plugin {
         wake(&self.control.answer);
     }
 
-    /// Notes that code was translated, and gives its offset in guest memory, if it lies there.
-    pub(crate) fn translated(&self, host: *const u8) -> Option<usize> {
-        let mut machine = self.machine();
-        if machine.memory.is_none() {
-            match Memory::find(&self.qemu, self.control.ram_size.load(Ordering::Relaxed)) {
-                Ok(memory) => machine.memory = Some(memory),
-                Err(error) => {
-                    self.fail(&error);
-                    return None;
-                }
-            }
-        }
-        let memory = machine.memory.as_mut()?;
-        let offset = memory.offset_of(host)?;
-        memory.note_code(offset);
-        Some(offset)
-    }
-
     /// True where markers at this offset are honoured.
     fn in_text(&self, offset: u64) -> bool {
         let base = self.control.text_base.load(Ordering::Relaxed);
         offset.wrapping_sub(base) < self.control.text_len.load(Ordering::Relaxed)
-    }
-
-    /// Notes that VMRUN was translated at this offset. False where that is no business of the hypervisor's.
-    pub(crate) fn note_vmrun(&self, offset: usize) -> bool {
-        // Where the hypervisor's code lies is not known before the snapshot.
-        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
-        if known && !self.in_text(offset as u64) {
-            return false;
-        }
-        let exits_to = &mut self.machine().exits_to;
-        let next = offset + VMRUN.len();
-        let noted = exits_to.contains(&next);
-        if !noted && exits_to.len() < MAX_EXITS_TO {
-            exits_to.push(next);
-        }
-        noted || exits_to.contains(&next)
-    }
-
-    /// True where the hypervisor goes on at this offset after a VM exit.
-    pub(crate) fn is_behind_vmrun(&self, offset: usize) -> bool {
-        self.machine().exits_to.contains(&offset)
     }
 
     /// A run that is over one of its limits ends here, in a callback of translated code.
@@ -300,7 +263,7 @@ impl Plugin {
             }
             snapshot.cpu.restore(&self.qemu, cpu);
             if keep {
-                tables::forget_lower(&self.qemu, cpu);
+                tables::forget_lower(&self.qemu, cpu, self.version);
             } else {
                 // SAFETY: the vCPU's own thread.
                 unsafe { (self.qemu.tlb_flush)(cpu) };
@@ -399,6 +362,56 @@ impl Plugin {
     }
 }
 
+impl Observer for Plugin {
+    fn translated(&self, host: *const u8) -> Option<usize> {
+        let mut machine = self.machine();
+        if machine.memory.is_none() {
+            match Memory::find(&self.qemu, self.control.ram_size.load(Ordering::Relaxed)) {
+                Ok(memory) => machine.memory = Some(memory),
+                Err(error) => {
+                    self.fail(&error);
+                    return None;
+                }
+            }
+        }
+        let memory = machine.memory.as_mut()?;
+        let offset = memory.offset_of(host)?;
+        memory.note_code(offset);
+        Some(offset)
+    }
+
+    fn counts(&self, address: u64) -> Option<*mut c_void> {
+        edges::argument(self.control, address)
+    }
+
+    fn note_vmrun(&self, offset: usize) -> bool {
+        // Where the hypervisor's code lies is not known before the snapshot.
+        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
+        if known && !self.in_text(offset as u64) {
+            return false;
+        }
+        let exits_to = &mut self.machine().exits_to;
+        let next = offset + VMRUN.len();
+        let noted = exits_to.contains(&next);
+        if !noted && exits_to.len() < MAX_EXITS_TO {
+            exits_to.push(next);
+        }
+        noted || exits_to.contains(&next)
+    }
+
+    fn is_behind_vmrun(&self, offset: usize) -> bool {
+        self.machine().exits_to.contains(&offset)
+    }
+
+    fn tables(&self, offset: usize, behind: u64) -> Option<(Callback, *mut c_void)> {
+        Some((tables_due, self.tables_argument(offset, behind)))
+    }
+
+    fn callbacks(&self) -> &'static Callbacks {
+        &Callbacks { ready: ready_reached, end: end_reached, enter: guest_entered, leave: guest_left }
+    }
+}
+
 /// Wakes the host.
 fn wake(word: &AtomicU32) {
     // Nobody may be waiting; that is no error, and there is no other for a mapped word.
@@ -410,20 +423,6 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Bit of [`ready_argument`]: the marker begins its block. Canonical addresses lose nothing by a shift.
-const BEGINS_BLOCK: usize = 1;
-
-/// Packs where a ready marker is, in virtual memory, into the argument of its callback.
-pub(crate) fn ready_argument(address: u64, begins_block: bool) -> *mut c_void {
-    #[expect(clippy::cast_possible_truncation, reason = "QEMU runs on 64-bit hosts here")]
-    ptr::without_provenance_mut(((address as usize) << 1) | usize::from(begins_block))
-}
-
-/// Packs where another marker is, in guest memory, and which one, into the argument of its callback.
-pub(crate) fn end_argument(offset: usize, marker: Marker) -> *mut c_void {
-    ptr::without_provenance_mut((offset << 8) | marker as usize)
-}
-
 /// The plugin and the CPU that executes a marker, if that is honoured at its privilege level.
 fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
     let plugin = plugin()?;
@@ -433,7 +432,7 @@ fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
 }
 
 /// Runs before each ready marker.
-pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if !plugin.advance(Phase::Boot, Phase::Ending) {
         return;
@@ -454,7 +453,7 @@ pub(crate) unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_voi
 }
 
 /// Runs before each other marker.
-pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
     let argument = argument.addr();
     #[expect(clippy::cast_possible_truncation, reason = "the low byte is the marker")]
     let end = match Marker::from_u8(argument as u8) {
@@ -481,18 +480,15 @@ pub(crate) unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void)
     }
 }
 
-/// `mov cr3, rdi`.
-pub(crate) const MOV_CR3_RDI: [u8; 3] = [0x0f, 0x22, 0xdf];
-
 /// Where a marker of new tables is, in guest memory, and where the hypervisor goes on behind the change, in virtual memory.
-pub(crate) struct TablesPlace {
-    pub(crate) offset: usize,
-    pub(crate) behind: u64,
+struct TablesPlace {
+    offset: usize,
+    behind: u64,
 }
 
 impl Plugin {
     /// A place that lives as long as the process, as a callback's argument.
-    pub(crate) fn tables_argument(&self, offset: usize, behind: u64) -> *mut c_void {
+    fn tables_argument(&self, offset: usize, behind: u64) -> *mut c_void {
         let places = &mut self.machine().tables;
         let known = places.iter().find(|place| (place.offset, place.behind) == (offset, behind));
         let place = known.copied().unwrap_or_else(|| {
@@ -505,7 +501,7 @@ impl Plugin {
 }
 
 /// Runs before each marker of new tables: loads them, and skips the instruction that would.
-pub(crate) unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     // SAFETY: the argument comes from `tables_argument`.
     let place = unsafe { &*argument.cast_const().cast::<TablesPlace>() };
@@ -521,22 +517,14 @@ pub(crate) unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) 
     if same {
         plugin.layout.set_cr3(cpu, new);
         plugin.layout.set_rip(cpu, place.behind);
-        tables::forget_lower(&plugin.qemu, cpu);
+        tables::forget_lower(&plugin.qemu, cpu, plugin.version);
         // SAFETY: as in `ready_reached`.
         unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
     }
 }
 
-/// VMRUN: AMD APM volume 3. Its operand is implicit.
-pub(crate) const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
-
-/// Packs where VMRUN, or the instruction behind it, is in guest memory into the argument of its callback.
-pub(crate) fn switch_argument(offset: usize) -> *mut c_void {
-    ptr::without_provenance_mut(offset)
-}
-
 /// Runs before each VMRUN of the hypervisor, and each marker that says the same.
-pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text(argument.addr() as u64) && !plugin.account.enter_guest(Limits::of(plugin.control)) {
         plugin.stop_over_limit(cpu);
@@ -544,7 +532,7 @@ pub(crate) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_voi
 }
 
 /// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
-pub(crate) unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
+unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     if plugin.in_text(argument.addr() as u64) && !plugin.account.leave_guest(Limits::of(plugin.control)) {
         plugin.stop_over_limit(cpu);

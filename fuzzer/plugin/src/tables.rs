@@ -9,11 +9,19 @@
 //! all goes whenever a table of that half has changed, or a register that decides about translation.
 #![expect(unsafe_code, reason = "reads page tables through host addresses")]
 
-use crate::qemu::{API_VERSION, Cpu, Qemu};
+use crate::qemu::{Cpu, Qemu};
 
-/// The TLBs that are kept: that of supervisor code and, in versions that number it so, that of physical addresses
-/// (`MMU_PHYS_IDX`), which serves walks of page tables.
-const KEPT: u32 = if API_VERSION == 1 { 1 << 0 | 1 << 4 } else { 1 << 0 };
+/// The TLBs that are kept: that of supervisor code and, where its number is known, that of physical addresses
+/// (`MMU_PHYS_IDX`), which serves walks of page tables. Each version numbers it anew.
+const fn kept(version: (u32, u32)) -> u32 {
+    let physical = match version {
+        (7, 2) => 1 << 4,
+        (10, 0) => 1 << 6,
+        _ => 0,
+    };
+    1 << 0 | physical
+}
+
 /// All TLBs that there can be.
 const ALL: u32 = 0xffff;
 /// First entry of the upper half in a root table.
@@ -29,10 +37,10 @@ const LARGE: u64 = 1 << 7;
 /// Entry of a table: where it leads.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Forgets the translations of the lower half.
-pub(crate) fn forget_lower(qemu: &Qemu, cpu: *mut Cpu) {
+/// Forgets the translations of the lower half. QEMU is of this version.
+pub(crate) fn forget_lower(qemu: &Qemu, cpu: *mut Cpu, version: (u32, u32)) {
     // SAFETY: called on the vCPU's own thread.
-    unsafe { (qemu.tlb_flush_some)(cpu, ALL & !KEPT) };
+    unsafe { (qemu.tlb_flush_some)(cpu, ALL & !kept(version)) };
 }
 
 /// The root table that a value of CR3 names.
@@ -89,16 +97,16 @@ mod tests {
         let mut put = |table: usize, index: usize, entry: u64| {
             memory[table * TABLE + index * 8..][..8].copy_from_slice(&entry.to_le_bytes());
         };
-        put(1, 0, 2 * TABLE as u64 | PRESENT);
-        put(1, 256, 3 * TABLE as u64 | PRESENT);
+        put(1, 0, (2 * TABLE as u64) | PRESENT);
+        put(1, 256, (3 * TABLE as u64) | PRESENT);
         put(1, 511, 4 * TABLE as u64);
-        put(3, 7, 5 * TABLE as u64 | PRESENT);
-        put(3, 8, 6 * TABLE as u64 | PRESENT | LARGE);
-        put(3, 9, 3 * TABLE as u64 | PRESENT);
+        put(3, 7, (5 * TABLE as u64) | PRESENT);
+        put(3, 8, (6 * TABLE as u64) | PRESENT | LARGE);
+        put(3, 9, (3 * TABLE as u64) | PRESENT);
         put(3, 10, 1 << 40 | PRESENT);
-        put(5, 0, 7 * TABLE as u64 | PRESENT);
-        put(5, 1, 8 * TABLE as u64 | PRESENT | LARGE);
-        put(7, 3, 9 * TABLE as u64 | PRESENT);
+        put(5, 0, (7 * TABLE as u64) | PRESENT);
+        put(5, 1, (8 * TABLE as u64) | PRESENT | LARGE);
+        put(7, 3, (9 * TABLE as u64) | PRESENT);
         let mut pages = vec![false; 16];
         note_upper(&memory, TABLE, &mut pages);
         let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();

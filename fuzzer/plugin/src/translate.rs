@@ -2,15 +2,84 @@
 //! What is added to translated code: a count of blocks, a count of port accesses, the world switch, and the markers.
 #![expect(unsafe_code, reason = "callback from QEMU that reads the instructions of a block")]
 
+use core::ffi::c_void;
+use core::ptr;
+use std::sync::OnceLock;
+
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
 
-use crate::budget::BLOCKS;
+use crate::api::{Api, Block, Callback, PluginId};
 use crate::edges;
-use crate::qemu::{Block, CB_NO_REGS, Callback, INLINE_ADD_U64, PluginId};
-use crate::run::{
-    MOV_CR3_RDI, PORT_ACCESSES, VMRUN, end_argument, end_reached, guest_entered, guest_left, plugin,
-    ready_argument, ready_reached, switch_argument, tables_due,
-};
+
+/// Whoever wants to know what code does: a machine that is reset in this process, or one that the host resets.
+pub(crate) trait Observer: Sync {
+    /// Code at this address in QEMU's memory is translated. Its offset in guest memory, if it lies there.
+    fn translated(&self, host: *const u8) -> Option<usize>;
+    /// VMRUN was translated at this offset. False where that is no business of the hypervisor's.
+    fn note_vmrun(&self, offset: usize) -> bool;
+    /// True where the hypervisor goes on at this offset after a VM exit.
+    fn is_behind_vmrun(&self, offset: usize) -> bool;
+    /// What is called before a marker at this offset whose block begins with it and goes on with `mov cr3, rdi`, behind which, in
+    /// virtual memory, the hypervisor goes on; none if that is executed like anything else.
+    fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
+        None
+    }
+    /// The argument of [`edges::block_reached`] for a block at this virtual address; none if nobody wants its edges counted.
+    fn counts(&self, _address: u64) -> Option<*mut c_void> {
+        None
+    }
+    /// What is called before markers and around VMRUN.
+    fn callbacks(&self) -> &'static Callbacks;
+}
+
+/// What is called before these instructions are executed.
+pub(crate) struct Callbacks {
+    /// The ready marker; with [`ready_argument`].
+    pub(crate) ready: Callback,
+    /// The markers that end a run; with [`end_argument`].
+    pub(crate) end: Callback,
+    /// VMRUN, and the marker that says the same; with [`switch_argument`].
+    pub(crate) enter: Callback,
+    /// What is behind VMRUN, and the marker that says the same; with [`switch_argument`].
+    pub(crate) leave: Callback,
+}
+
+/// The API and the observer. Set once, before anything is translated.
+static OBSERVED: OnceLock<(Api, &'static dyn Observer)> = OnceLock::new();
+
+/// Lets code be observed from now on.
+///
+/// # Safety
+/// `id` must be what QEMU gave this plugin.
+pub(crate) unsafe fn observe(id: PluginId, api: Api, observer: &'static dyn Observer) {
+    let (api, _) = OBSERVED.get_or_init(|| (api, observer));
+    // SAFETY: the caller's promise.
+    unsafe { api.on_translation(id, block_translated) };
+}
+
+/// Bit of [`ready_argument`]: the marker begins its block. Canonical addresses lose nothing by a shift.
+pub(crate) const BEGINS_BLOCK: usize = 1;
+
+/// Packs where a ready marker is, in virtual memory, into the argument of its callback.
+fn ready_argument(address: u64, begins_block: bool) -> *mut c_void {
+    #[expect(clippy::cast_possible_truncation, reason = "QEMU runs on 64-bit hosts here")]
+    ptr::without_provenance_mut(((address as usize) << 1) | usize::from(begins_block))
+}
+
+/// Packs where another marker is, in guest memory, and which one, into the argument of its callback.
+fn end_argument(offset: usize, marker: Marker) -> *mut c_void {
+    ptr::without_provenance_mut((offset << 8) | marker as usize)
+}
+
+/// Packs where VMRUN, or the instruction behind it, is in guest memory into the argument of its callback.
+fn switch_argument(offset: usize) -> *mut c_void {
+    ptr::without_provenance_mut(offset)
+}
+
+/// VMRUN: AMD APM volume 3. Its operand is implicit.
+pub(crate) const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+/// `mov cr3, rdi`.
+const MOV_CR3_RDI: [u8; 3] = [0x0f, 0x22, 0xdf];
 
 /// True for an instruction that accesses a port other than the debug console's, 0xe9, which has no state.
 /// Opcodes: Intel SDM volume 2, appendix A.
@@ -28,72 +97,63 @@ fn accesses_port(code: &[u8]) -> bool {
 }
 
 /// Runs when a block is translated, on the vCPU's thread.
-pub(crate) unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
-    let Some(plugin) = plugin() else { return };
-    let qemu = &plugin.qemu;
-    // SAFETY: the block and its instructions are valid during the callback; an instruction has `insn_size` bytes of code.
-    // The counters are static.
-    unsafe {
-        (qemu.register_block_inline)(block, INLINE_ADD_U64, BLOCKS.as_ptr().cast(), 1);
-        let count = (qemu.block_insns)(block);
-        if count > 0
-            && let Some(argument) =
-                edges::argument(plugin.control(), (qemu.insn_vaddr)((qemu.block_insn)(block, 0)))
-        {
-            (qemu.register_block_exec)(block, edges::block_reached, CB_NO_REGS, argument);
+unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
+    let Some((api, observer)) = OBSERVED.get() else { return };
+    // SAFETY: what QEMU passes, during the callback.
+    let block = unsafe { api.block(block) };
+    let callbacks = observer.callbacks();
+    block.count();
+    if let Some(argument) =
+        block.instructions().next().and_then(|first| observer.counts(first.virtual_address()))
+    {
+        block.before(edges::block_reached, argument);
+    }
+    let count = block.instructions().len();
+    for (index, insn) in block.instructions().enumerate() {
+        let (code, len) = insn.code();
+        let code = &code[..len];
+        if index == 0 || index + 1 == count {
+            // A block covers at most two pages: those of its first and its last byte.
+            let host = insn.host_address();
+            let offset = observer.translated(host);
+            // VMRUN ends its block, so where the hypervisor goes on behind it another one begins.
+            if let Some(offset) = offset.filter(|&offset| index == 0 && observer.is_behind_vmrun(offset)) {
+                insn.before(callbacks.leave, switch_argument(offset));
+            }
+            observer.translated(host.wrapping_add(code.len().saturating_sub(1)));
         }
-        for index in 0..count {
-            let insn = (qemu.block_insn)(block, index);
-            let code = core::slice::from_raw_parts((qemu.insn_data)(insn), (qemu.insn_size)(insn));
-            if index == 0 || index + 1 == count {
-                // A block covers at most two pages: those of its first and its last byte.
-                let host = (qemu.insn_haddr)(insn);
-                let offset = plugin.translated(host);
-                // VMRUN ends its block, so where the hypervisor goes on behind it another one begins.
-                if let Some(offset) = offset.filter(|&offset| index == 0 && plugin.is_behind_vmrun(offset)) {
-                    (qemu.register_insn_exec)(insn, guest_left, CB_NO_REGS, switch_argument(offset));
-                }
-                plugin.translated(host.wrapping_add(code.len().saturating_sub(1)));
+        if accesses_port(code) {
+            insn.count();
+        }
+        if code == VMRUN {
+            let offset = observer.translated(insn.host_address());
+            if let Some(offset) = offset.filter(|&offset| observer.note_vmrun(offset)) {
+                insn.before(callbacks.enter, switch_argument(offset));
             }
-            if accesses_port(code) {
-                (qemu.register_insn_inline)(insn, INLINE_ADD_U64, PORT_ACCESSES.as_ptr().cast(), 1);
+        }
+        if code.len() as u64 != MARKER_LEN {
+            continue;
+        }
+        let Some(marker) = Marker::decode(code) else { continue };
+        let Some(offset) = observer.translated(insn.host_address()) else { continue };
+        match marker {
+            Marker::Ready => {
+                insn.before(callbacks.ready, ready_argument(insn.virtual_address(), index == 0));
             }
-            if code == VMRUN {
-                let offset = plugin.translated((qemu.insn_haddr)(insn));
-                if let Some(offset) = offset.filter(|&offset| plugin.note_vmrun(offset)) {
-                    (qemu.register_insn_exec)(insn, guest_entered, CB_NO_REGS, switch_argument(offset));
+            Marker::Enter => insn.before(callbacks.enter, switch_argument(offset)),
+            Marker::Leave => insn.before(callbacks.leave, switch_argument(offset)),
+            Marker::Tables => {
+                // Registers are in memory only where a block begins. Between the marker and the instruction is a NOP.
+                let next = block.instructions().nth(2).filter(|next| index == 0 && next.is(&MOV_CR3_RDI));
+                let behind = next.map(|next| next.virtual_address().wrapping_add(MOV_CR3_RDI.len() as u64));
+                if let Some((callback, argument)) = behind.and_then(|behind| observer.tables(offset, behind))
+                {
+                    insn.before(callback, argument);
                 }
             }
-            if code.len() as u64 != MARKER_LEN {
-                continue;
+            Marker::Done | Marker::Crash | Marker::Idle => {
+                insn.before(callbacks.end, end_argument(offset, marker));
             }
-            let Some(marker) = Marker::decode(code) else { continue };
-            let Some(offset) = plugin.translated((qemu.insn_haddr)(insn)) else { continue };
-            let (callback, argument) = match marker {
-                Marker::Ready => {
-                    let begins_block = index == 0;
-                    (ready_reached as Callback, ready_argument((qemu.insn_vaddr)(insn), begins_block))
-                }
-                Marker::Enter => (guest_entered as Callback, switch_argument(offset)),
-                Marker::Leave => (guest_left as Callback, switch_argument(offset)),
-                Marker::Tables => {
-                    // Registers are in memory only where a block begins. Between the marker and the instruction is a NOP.
-                    let next = (index == 0 && count > 2).then(|| (qemu.block_insn)(block, 2));
-                    let Some(next) = next.filter(|&next| {
-                        let code =
-                            core::slice::from_raw_parts((qemu.insn_data)(next), (qemu.insn_size)(next));
-                        code == MOV_CR3_RDI
-                    }) else {
-                        continue;
-                    };
-                    let behind = (qemu.insn_vaddr)(next).wrapping_add(MOV_CR3_RDI.len() as u64);
-                    (tables_due as Callback, plugin.tables_argument(offset, behind))
-                }
-                Marker::Done | Marker::Crash | Marker::Idle => {
-                    (end_reached as Callback, end_argument(offset, marker))
-                }
-            };
-            (qemu.register_insn_exec)(insn, callback, CB_NO_REGS, argument);
         }
     }
 }

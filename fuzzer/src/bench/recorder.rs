@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     campaign::statistics::Statistics,
-    engine::{Engine, Execution, Outcome},
+    engine::{Engine, Execution, Outcome, Request},
     feedback::{Candidate, Driver},
     program::{Program, text},
 };
@@ -202,7 +202,13 @@ pub(super) fn further(before: &[Canary], after: &[Canary], count: fn(&Canary) ->
 }
 
 impl<E: Engine> Driver<E> for Recorder {
-    fn executed(&mut self, engine: &mut E, program: Option<&Program>, execution: &Execution) {
+    fn executed(
+        &mut self,
+        engine: &mut E,
+        _: &Request<'_>,
+        program: Option<&Program>,
+        execution: &Execution,
+    ) {
         let after = engine.canaries();
         if engine.restarts() != self.restarts {
             self.restarts = engine.restarts();

@@ -31,6 +31,12 @@ pub struct Record {
     pub covered: Vec<u32>,
     /// Per operation, by its name.
     pub operations: BTreeMap<String, Operation>,
+    /// For each edge in `covered`, the operations of the program that covered it first: positions in `names`.
+    #[serde(default)]
+    pub by: Vec<Vec<u16>>,
+    /// Names of operations, in the order in which they were met.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 impl Record {
@@ -64,6 +70,23 @@ impl Record {
         write_atomically(&path, text.as_bytes())
     }
 
+    /// Where a name stands in `names`.
+    fn position(&mut self, name: &str) -> u16 {
+        let at = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        });
+        // There are some hundred operations.
+        at as u16
+    }
+
+    /// The operations of the program that covered an edge first.
+    pub fn covered_by(&self, edge: u32) -> impl Iterator<Item = &str> {
+        let place = self.covered.binary_search(&edge).ok();
+        let positions = place.and_then(|place| self.by.get(place)).map_or(&[][..], Vec::as_slice);
+        positions.iter().filter_map(|at| self.names.get(usize::from(*at)).map(String::as_str))
+    }
+
     /// This record with a session added to it. An edge that an earlier session has covered is not counted again.
     pub fn with(&self, session: &Statistics, edges_total: usize) -> Self {
         let mut sum = self.clone();
@@ -74,7 +97,11 @@ impl Record {
         }
         for (edge, names) in &session.first {
             let Err(place) = sum.covered.binary_search(edge) else { continue };
+            // A record of before this was kept has nothing to say of its edges.
+            sum.by.resize(sum.covered.len(), Vec::new());
             sum.covered.insert(place, *edge);
+            let positions = names.iter().map(|name| sum.position(name)).collect();
+            sum.by.insert(place, positions);
             for name in names {
                 sum.operations.entry((*name).to_owned()).or_default().edges += 1;
             }
@@ -116,6 +143,10 @@ mod tests {
         let record = Record::load(dir.path()).unwrap().unwrap().with(&second, 8);
         assert_eq!((record.executions, record.edges_total), (2, 8));
         assert_eq!(record.covered, [1, 2, 5]);
+        let by: Vec<_> =
+            record.covered.iter().map(|edge| record.covered_by(*edge).collect::<Vec<_>>()).collect();
+        assert_eq!(by, [["sched_op.yield"], ["sched_op.block"], ["sched_op.yield"]]);
+        assert_eq!(record.covered_by(3).count(), 0);
         let of = |name: &str| &record.operations[name];
         assert_eq!((of("sched_op.yield").succeeded, of("sched_op.yield").edges), (1, 2));
         assert_eq!((of("sched_op.block").failed[&-22], of("sched_op.block").edges), (1, 1));

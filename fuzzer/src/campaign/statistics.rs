@@ -1,12 +1,12 @@
 //! What a session has done: counters that reports, the live line and metrics read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use coverage_hypercall::program::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{Execution, Outcome},
+    engine::{Execution, Outcome, Split},
     program::{Call, Program, model::Value, walk},
     triage::bucket::Bucket,
 };
@@ -34,12 +34,44 @@ pub struct Statistics {
     pub crashes: BTreeMap<Bucket, u64>,
     /// Per operation.
     pub operations: BTreeMap<&'static str, Operation>,
+    /// Where the engine's time went.
+    #[serde(skip)]
+    pub split: Split,
+    /// Time in which programs were lowered.
+    #[serde(skip)]
+    pub lowering: Duration,
     /// Edges in the order in which they were first covered, with the operations of the program that did it.
     #[serde(skip)]
     pub first: Vec<(u32, Vec<&'static str>)>,
     /// Edges that are in there.
     #[serde(skip)]
-    seen: Vec<bool>,
+    seen: Seen,
+}
+
+/// A byte for each edge: all ones for those that were covered.
+#[derive(Clone, Debug, Default)]
+struct Seen(Vec<u8>);
+
+impl Seen {
+    /// Counters that are looked at together: what the compiler makes of it has no branch for each of them.
+    const GROUP: usize = 64;
+
+    /// True where these counters cover an edge that is not there.
+    fn lacks(&self, counters: &[u8]) -> bool {
+        let groups = counters.chunks(Self::GROUP).zip(self.0.chunks(Self::GROUP));
+        let new = |(counts, seen): (&[u8], &[u8])| {
+            counts.iter().zip(seen).fold(0, |new, (count, seen)| new | (count & !seen)) != 0
+        };
+        counters.len() > self.0.len() || groups.into_iter().any(new)
+    }
+
+    /// Takes an edge. True where it was not there.
+    fn take(&mut self, edge: usize) -> bool {
+        if self.0.len() <= edge {
+            self.0.resize(edge + 1, 0);
+        }
+        std::mem::replace(&mut self.0[edge], u8::MAX) == 0
+    }
 }
 
 /// Counters of one operation.
@@ -85,6 +117,10 @@ impl Statistics {
         self.runaway += u64::from(execution.outcome == Outcome::Runaway);
         self.corrupt += u64::from(execution.corrupt);
         self.cover(operations, program, &execution.counters);
+        if execution.outcome == Outcome::Runaway {
+            // How many calls came back depends on when the guest was noticed.
+            return;
+        }
         for result in &execution.calls {
             let Some(name) = operations.get(usize::from(result.call)) else { continue };
             let operation = self.operations.entry(name).or_default();
@@ -108,22 +144,29 @@ impl Statistics {
 
     /// Notes edges that no program has covered before.
     fn cover(&mut self, operations: &[&'static str], program: Option<&Program>, counters: &[u8]) {
-        self.seen.resize(self.seen.len().max(counters.len()), false);
         // Nearly always there is nothing new, and this is all that it costs.
-        if counters.iter().zip(&self.seen).all(|(count, seen)| *count == 0 || *seen) {
+        if !self.seen.lacks(counters) {
             return;
         }
+        self.seen.0.resize(self.seen.0.len().max(counters.len()), 0);
         let names = operations_of(operations, program);
         for name in &names {
             self.operations.entry(name).or_default();
         }
         for (edge, count) in counters.iter().enumerate() {
-            if *count != 0 && !std::mem::replace(&mut self.seen[edge], true) {
+            if *count != 0 {
                 // Counters are counted in 32 bits everywhere.
-                self.first.push((edge as u32, names.clone()));
-                for name in &names {
-                    self.operations.entry(name).or_default().edges += 1;
-                }
+                self.cover_edge(edge as u32, &names);
+            }
+        }
+    }
+
+    /// Notes that programs with these operations cover an edge, unless others were faster.
+    pub(super) fn cover_edge(&mut self, edge: u32, names: &[&'static str]) {
+        if self.seen.take(edge as usize) {
+            self.first.push((edge, names.to_vec()));
+            for name in names {
+                self.operations.entry(name).or_default().edges += 1;
             }
         }
     }

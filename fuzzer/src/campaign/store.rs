@@ -5,6 +5,7 @@
 //! DIR/lock                   held while a fuzzer runs here
 //! DIR/corpus/000012-9f….hf   programs in the order in which they were found
 //! DIR/findings/<bucket>/     one directory per bucket
+//! DIR/mismatches/000001/     machines that did not do what a fresh one does, if there were any
 //! DIR/operations.json        what was done with each operation, over all sessions
 //! DIR/metrics.jsonl          a line every few seconds
 //! ```
@@ -33,6 +34,9 @@ pub const FORMAT: u32 = 1;
 pub const TEXT_EXTENSION: &str = "hf";
 /// Extension of a program in wire form.
 pub const WIRE_EXTENSION: &str = "hfw";
+/// Files that a finding may have, in the order in which they are stored: the last one makes it complete.
+pub const FINDING_FILES: [&str; 6] =
+    ["original.hf", "program.hf", "program.hfw", "console.log", "finding.json", "report.txt"];
 /// Largest program file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
@@ -263,19 +267,50 @@ impl Store {
         load_directory(&self.root.join("corpus"))
     }
 
+    /// Programs in the corpus.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True where the corpus is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The files of a finding; the report is the last.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn finding_files(&self, bucket: &Bucket) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let directory = self.root.join("findings").join(bucket.name());
+        let read = |name: &str| {
+            let path = directory.join(name);
+            match fs::read(&path) {
+                Ok(content) => Ok(Some((name.to_owned(), content))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(io_error("read", &path)(error)),
+            }
+        };
+        let found: Result<Vec<_>, _> = FINDING_FILES.iter().map(|name| read(name)).collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
     /// Adds a program to the corpus, unless it is there.
+    ///
+    /// True if it was not.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn add(&mut self, program: &Program) -> Result<(), StoreError> {
+    pub fn add(&mut self, program: &Program) -> Result<bool, StoreError> {
         let digest = digest(program);
-        if !self.entries.insert(digest.clone()) {
-            return Ok(());
+        if self.entries.contains(&digest) {
+            return Ok(false);
         }
         let path = self.root.join("corpus").join(format!("{:06}-{digest}.{TEXT_EXTENSION}", self.next));
         write_atomically(&path, text::print(program).as_bytes())?;
+        self.entries.insert(digest);
         self.next += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// Buckets that have a finding.
@@ -299,8 +334,25 @@ impl Store {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn add_finding(&self, bucket: &Bucket, files: &[(&str, Vec<u8>)]) -> Result<PathBuf, StoreError> {
-        let directory = self.root.join("findings").join(bucket.name());
+    pub fn add_finding(&self, bucket: &Bucket, files: &[(&str, &[u8])]) -> Result<PathBuf, StoreError> {
+        Self::add_directory(self.root.join("findings").join(bucket.name()), files)
+    }
+
+    /// Stores the report of a machine that was quarantined: its files, in this order.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn add_mismatch(&self, files: &[(&str, &[u8])]) -> Result<PathBuf, StoreError> {
+        let parent = self.root.join("mismatches");
+        fs::create_dir_all(&parent).map_err(io_error("make", &parent))?;
+        let taken = fs::read_dir(&parent)
+            .map_err(io_error("list", &parent))?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
+        let number = taken.max().unwrap_or(0) + 1;
+        Self::add_directory(parent.join(format!("{number:06}")), files)
+    }
+
+    fn add_directory(directory: PathBuf, files: &[(&str, &[u8])]) -> Result<PathBuf, StoreError> {
         fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         for (name, content) in files {
             write_atomically(&directory.join(name), content)?;
@@ -323,6 +375,23 @@ impl Store {
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(io_error("append to", &path))
     }
+}
+
+/// What the campaign in a directory is about. It may be going on: nothing is locked or changed.
+///
+/// # Errors
+/// When there is none, or it cannot be understood.
+pub fn description(root: &Path) -> Result<Description, StoreError> {
+    let path = root.join("campaign.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let reason = "there is no campaign here; `hyperfuzz fuzz DIR` makes one".into();
+            return Err(StoreError::Program { path, reason });
+        }
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    Store::parse_description(&path, &text)
 }
 
 /// Sixteen hexadecimal digits that name a program by its content.

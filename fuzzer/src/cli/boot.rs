@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::{
     Exit,
-    options::{TargetOptions, duration, stop_flag},
+    options::{TargetOptions, duration},
+    signals::stop_flag,
 };
 use crate::{
     engine::boot::{self, Ending, Guest},

@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long)]
     install: bool,
     /// The QEMU to look at.
-    #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
+    #[arg(long, value_name = "PATH", default_value_os_t = crate::engine::version::default_binary())]
     qemu: PathBuf,
     /// Write the result as JSON.
     #[arg(long)]
@@ -92,9 +92,7 @@ pub(super) fn require(qemu: &Path, may_install: bool) -> anyhow::Result<()> {
 /// Installs QEMU with the distribution's package manager.
 fn install() -> anyhow::Result<()> {
     if which("apt-get").is_none() {
-        bail!(
-            "--install works with apt-get only; install QEMU 7.2 for x86-64 guests with your package manager"
-        );
+        bail!("--install works with apt-get only; install QEMU for x86-64 guests with your package manager");
     }
     let prefix: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
     let steps: [&[&str]; 2] =

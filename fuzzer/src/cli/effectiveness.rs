@@ -8,7 +8,8 @@ use planted_bugs::Bug;
 
 use super::{
     Exit,
-    options::{duration, seeds, stop_flag},
+    options::{duration, seeds},
+    signals::stop_flag,
 };
 use crate::{
     bench::{
@@ -82,7 +83,7 @@ pub(super) struct Args {
     #[arg(long)]
     report_only: bool,
     /// The QEMU to use.
-    #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
+    #[arg(long, value_name = "PATH", default_value_os_t = crate::engine::version::default_binary())]
     qemu: PathBuf,
     /// Install missing packages of the distribution.
     #[arg(long)]

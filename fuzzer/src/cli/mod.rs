@@ -9,7 +9,12 @@ mod fuzz;
 mod interface;
 mod options;
 mod replay;
+mod report;
+mod session;
+mod signals;
 mod smoke;
+mod speed;
+mod worker;
 
 use std::{io::Write, process::ExitCode};
 
@@ -79,11 +84,16 @@ enum Command {
     Corpus(corpus::Command),
     /// Print what the fuzzer knows of the hypercalls, or what a campaign did with each.
     Interface(interface::Args),
+    /// Write one self-contained page about a campaign: progress, findings, operations, source coverage.
+    Report(report::Args),
     /// Say what this machine has, what is missing, and what will be used.
     Doctor(doctor::Args),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// One worker of `fuzz --cores`, which starts it.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Parses the command line, runs the command, and turns errors into a message and an exit code.
@@ -98,6 +108,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
+    if let Err(error) = signals::explain_lost_memory() {
+        return fail(format_args!("{error:#}"));
+    }
     let result = match cli.command {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),
@@ -105,8 +118,10 @@ pub fn main() -> ExitCode {
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Interface(args) => interface::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Worker => worker::run(),
     };
     match result {
         Ok(exit) => match output::failure() {

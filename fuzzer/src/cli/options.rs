@@ -1,19 +1,17 @@
 //! Options that several commands share.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use include_dir::{Dir, include_dir};
 
 use crate::{
-    campaign::store,
+    campaign::{check::Every, runner::Care, store},
+    engine::version::{self, Reset},
     program::{Program, model::CALLS, text},
     target::{Oracles, Settings, Target},
+    triage::verify,
 };
 
 /// One well-formed call per sub-operation, as the repository has them.
@@ -32,8 +30,12 @@ pub(super) struct TargetOptions {
     #[arg(long, value_name = "WHAT")]
     pub(super) oracles: Option<Oracles>,
     /// The QEMU to use.
-    #[arg(long, value_name = "PATH", default_value = "qemu-system-x86_64")]
+    #[arg(long, value_name = "PATH", default_value_os_t = version::default_binary())]
     pub(super) qemu: PathBuf,
+    /// How the machine is reset before each program: in QEMU's process, which takes microseconds, or by `loadvm`, which takes many
+    /// milliseconds and works with any QEMU that has plugins; the faster one that works, if not given.
+    #[arg(long, value_name = "HOW")]
+    pub(super) reset: Option<Reset>,
     /// The processor that the fuzzer and its QEMU share; the first that this process may use, if not given.
     #[arg(long, value_name = "N")]
     pub(super) core: Option<usize>,
@@ -54,6 +56,10 @@ impl TargetOptions {
         super::doctor::require(&self.qemu, self.install)?;
         let target = self.target.unwrap_or(Target::ReferenceHvm);
         let settings = Settings::new(target, &self.plant, &self.qemu, self.core)?;
+        let settings = match self.reset {
+            Some(reset) => settings.with_reset(reset),
+            None => settings,
+        };
         settings.with_oracles(self.oracles.unwrap_or_default()).with_xen(self.xen.as_deref())
     }
 }
@@ -76,9 +82,26 @@ pub(super) struct CampaignOptions {
     /// Write events as lines of JSON to standard output.
     #[arg(long)]
     pub(super) json: bool,
+    /// Execute the program again on a freshly booted machine and compare, each time after this many executions; 0 for never. If
+    /// not given, as often as one or two hundredths of the time allow.
+    #[arg(long, value_name = "N")]
+    pub(super) check_every: Option<u64>,
+    /// Runs that the reproduction rate of a finding is taken from; the first of them on a clean boot.
+    #[arg(long, value_name = "N", default_value_t = verify::REPLAYS, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) replays: u32,
 }
 
 impl CampaignOptions {
+    /// How findings and machines are looked at.
+    pub(super) fn care(&self) -> Care {
+        Care { replays: self.replays, every: self.check_every.map_or(Every::Sensible, Every::Executions) }
+    }
+
+    /// Whether machines are checked at all.
+    pub(super) fn checks(&self) -> bool {
+        self.check_every != Some(0)
+    }
+
     /// The programs that a new campaign starts from.
     ///
     /// # Errors
@@ -139,24 +162,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         Some(s @ 1..=3_155_760_000) => Ok(Duration::from_secs(s)),
         _ => Err("expected between one second and a hundred years".into()),
     }
-}
-
-/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the process at once.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub(super) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            i32::from(super::Exit::Failed as u8),
-            stop.clone(),
-        )
-        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-        .context("cannot install the handler of Ctrl-C")?;
-    }
-    Ok(stop)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Exit, fuzz::hexadecimal, options::TargetOptions};
+use super::{Exit, options::TargetOptions, session::hexadecimal};
 use crate::{
     campaign::store,
     engine::{Engine, Execution},

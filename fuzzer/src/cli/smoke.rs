@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use super::{
     Exit,
-    fuzz::session,
     options::{CampaignOptions, TargetOptions, duration},
+    session::session,
 };
 use crate::{
     interface::interface,
@@ -42,7 +42,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         Some(dir) => (dir.clone(), true),
         None => (scratch.path().join("campaign"), false),
     };
-    let mut session = match session(&settings, &dir, args.seed, Some(args.time), &args.campaign) {
+    let mut session = match session(&settings, &dir, args.seed, Some(args.time), &args.campaign, None) {
         Ok(session) => session,
         Err(error) => {
             // What was found before it failed outlives it too.

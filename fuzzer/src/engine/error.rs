@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::version::Version;
+
 /// Why no machine can be had, or a request was refused.
 #[derive(Debug, Error)]
 pub enum EngineError {
@@ -19,7 +21,9 @@ pub enum EngineError {
         source: io::Error,
     },
     /// QEMU cannot be started at all.
-    #[error("cannot start `{binary}`: {source}; install qemu-system-x86 (7.2) or name another binary")]
+    #[error(
+        "cannot start `{binary}`: {source}; install the package qemu-system-x86 or name another binary (--qemu)"
+    )]
     Start {
         /// Which program.
         binary: PathBuf,
@@ -29,10 +33,10 @@ pub enum EngineError {
     /// The target has no image to boot.
     #[error("there is no image of {0}; name one with --xen")]
     NoImage(&'static str),
-    /// QEMU is not the one that the plugin was written for.
+    /// QEMU is too old, or none.
     #[error(
-        "`{binary}` is QEMU {found}; the plugin needs {needed}: install qemu-system-x86 {needed} or name another \
-         binary"
+        "`{binary}` is QEMU {found}; hyperfuzz needs {needed} or later: install the package qemu-system-x86 of a \
+         current distribution, or name another binary (--qemu)"
     )]
     Version {
         /// Which program.
@@ -40,7 +44,7 @@ pub enum EngineError {
         /// What it says of itself.
         found: String,
         /// What it must be.
-        needed: &'static str,
+        needed: Version,
     },
     /// QEMU ended before the target was ready.
     #[error(
@@ -56,6 +60,18 @@ pub enum EngineError {
         /// End of the target's console.
         console: String,
     },
+    /// Somebody else laid hands on a file that is shared with QEMU.
+    #[error(
+        "`{path}` ({what}) {problem} while QEMU started; keep others away from there, or name another work directory"
+    )]
+    Tampered {
+        /// Which file.
+        path: PathBuf,
+        /// What it is for.
+        what: &'static str,
+        /// What happened to it.
+        problem: String,
+    },
     /// The target did not report that it is ready.
     #[error(
         "the target was not ready after {seconds} s: it hangs, or it never executes the ready marker; \
@@ -67,6 +83,9 @@ pub enum EngineError {
         /// End of the target's console.
         console: String,
     },
+    /// This QEMU cannot be reset in its own process.
+    #[error("this QEMU cannot be reset in-process: {0}; `--reset loadvm` works without that, only slower")]
+    Lacking(String),
     /// The plugin gave up.
     #[error("the QEMU plugin gave up: {0}")]
     Plugin(String),

@@ -57,6 +57,32 @@ impl GuestMemory {
         inside
     }
 
+    /// Copies bytes in. False, and nothing is copied, where the range is not in memory.
+    #[must_use]
+    pub(super) fn write(&self, at: usize, bytes: &[u8]) -> bool {
+        let inside = at.checked_add(bytes.len()).is_some_and(|end| end <= self.map.len());
+        if inside {
+            // SAFETY: the range lies in the mapping (checked above), which lives as long as `self`; no reference to
+            // it exists.
+            unsafe { self.map.as_mut_ptr().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        }
+        inside
+    }
+
+    /// Makes the content equal to `copy`, which is as long. Returns the number of pages that were not.
+    pub(super) fn make_equal(&self, copy: &[u8]) -> u32 {
+        const PAGE: usize = 4096;
+        let mut buffer = [0; PAGE];
+        let mut changed = 0;
+        for (page, expected) in copy.chunks(PAGE).enumerate() {
+            let found = &mut buffer[..expected.len()];
+            if self.read(page * PAGE, found) && found != expected && self.write(page * PAGE, expected) {
+                changed += 1;
+            }
+        }
+        changed
+    }
+
     /// Copies a structure out, if all of it lies in memory.
     #[must_use]
     pub(super) fn read_struct<T: FromBytes + zerocopy::IntoBytes>(&self, at: usize) -> Option<T> {
@@ -109,6 +135,19 @@ impl ControlFile {
         }
         inside
     }
+
+    /// The bytes that were staged at an offset of the poke data, if they lie there.
+    #[must_use]
+    pub(super) fn staged(&self, at: usize, len: usize) -> Option<Vec<u8>> {
+        at.checked_add(len).filter(|end| *end <= DATA_LEN)?;
+        let mut bytes = vec![0; len];
+        // SAFETY: the range lies in the mapping (checked above); no reference to this part of it exists.
+        unsafe {
+            let from = self.map.as_ptr().add(DATA_OFFSET + at);
+            ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), len);
+        }
+        Some(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -125,8 +164,15 @@ mod tests {
         assert!(!memory.read(8192, &mut byte));
         assert!(!memory.read(usize::MAX, &mut byte));
         assert!(memory.read_struct::<u64>(8184).is_some() && memory.read_struct::<u64>(8185).is_none());
+        let mut copy = vec![0; 8192];
+        copy[5000] = 7;
+        assert_eq!((memory.make_equal(&copy), memory.make_equal(&copy)), (1, 0));
+        assert!(memory.read(5000, &mut byte) && byte == [7]);
+        assert!(memory.write(8191, &[1]) && !memory.write(8191, &[1, 2]));
         let control = ControlFile::create(&directory.path().join("control")).unwrap();
         assert!(control.stage(DATA_LEN - 1, &[1]));
+        assert_eq!(control.staged(DATA_LEN - 1, 1), Some(vec![1]));
+        assert_eq!(control.staged(DATA_LEN - 1, 2), None);
         assert!(!control.stage(DATA_LEN, &[1]) && !control.stage(usize::MAX, &[1]));
         assert_eq!(control.control().answer.load(std::sync::atomic::Ordering::Relaxed), 0);
     }

@@ -4,6 +4,7 @@
 //! distribution's QEMU and our plugin. Everything that an engine returns was copied out of guest memory
 //! once and validated; the guest may have written anything.
 
+pub mod aftermath;
 pub mod boot;
 pub mod bundle;
 pub mod qemu;
@@ -12,10 +13,17 @@ pub mod xen;
 mod beacon;
 mod error;
 mod memory;
+mod monitor;
+mod outside;
 mod process;
+mod qcow2;
 mod results;
+mod timing;
+pub mod version;
+mod wait;
 
 pub use error::EngineError;
+pub use timing::{Split, Timing};
 
 use std::fmt;
 
@@ -149,6 +157,11 @@ pub trait Engine {
     /// resets always.
     fn keep_state(&mut self, _keep: bool) {}
 
+    /// Where the time of all executions went, as far as the engine knows.
+    fn split(&self) -> Split {
+        Split::default()
+    }
+
     /// Throws the machine away and boots a fresh one: for confirmation of findings.
     ///
     /// # Errors
@@ -160,6 +173,17 @@ pub trait Engine {
 
     /// How often the machine had to be replaced since the engine was made.
     fn restarts(&self) -> u64;
+
+    /// What happened to machines that people should hear of, since this was last called.
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How the last execution left the machine, for comparison with another machine. None where the machine is gone, or the
+    /// engine does not note what would be needed.
+    fn aftermath(&self) -> Option<aftermath::Aftermath> {
+        None
+    }
 }
 
 impl<E: Engine> Engine for &mut E {
@@ -179,6 +203,10 @@ impl<E: Engine> Engine for &mut E {
         (**self).keep_state(keep);
     }
 
+    fn split(&self) -> Split {
+        (**self).split()
+    }
+
     fn reboot(&mut self) -> Result<(), EngineError> {
         (**self).reboot()
     }
@@ -189,5 +217,13 @@ impl<E: Engine> Engine for &mut E {
 
     fn restarts(&self) -> u64 {
         (**self).restarts()
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        (**self).notices()
+    }
+
+    fn aftermath(&self) -> Option<aftermath::Aftermath> {
+        (**self).aftermath()
     }
 }

@@ -6,16 +6,24 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use hyperfuzz_control::{BY_HOST, BY_PLUGIN};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 use tempfile::TempDir;
 
 use super::error::EngineError;
 use super::memory::{ControlFile, GuestMemory};
+use super::monitor::Monitor;
+use super::qcow2;
 use super::qemu::QemuConfig;
+use super::version::{Version, Way};
 
 /// Bytes of QEMU's messages and of the console that an error shows.
 const TAIL: u64 = 4096;
@@ -27,12 +35,45 @@ const MAX_CONSOLE: u64 = 1 << 16;
 pub(super) struct Process {
     pub(super) memory: GuestMemory,
     pub(super) control: ControlFile,
+    /// If the machine is reset from outside.
+    pub(super) monitor: Option<Monitor>,
     child: Child,
     stderr: File,
     console: File,
     /// Bytes of the console that have been read.
     console_read: u64,
     directory: Option<TempDir>,
+    /// Files that are shared with QEMU, as they were made.
+    shared: Vec<Shared>,
+}
+
+/// A file that is shared with QEMU.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    what: &'static str,
+    /// Its number and its length in bytes.
+    made: (u64, u64),
+}
+
+impl Shared {
+    fn note(path: PathBuf, what: &'static str) -> Result<Self, EngineError> {
+        let metadata = fs::metadata(&path).map_err(at(&path, what))?;
+        Ok(Self { made: (metadata.ino(), metadata.len()), path, what })
+    }
+
+    /// Fails if it is not what it was.
+    fn check(&self) -> Result<(), EngineError> {
+        let problem = match fs::metadata(&self.path) {
+            Err(error) => format!("was removed ({error})"),
+            Ok(now) if now.ino() != self.made.0 => "was replaced by another file".to_owned(),
+            Ok(now) if now.len() != self.made.1 => {
+                format!("has {} bytes instead of {}", now.len(), self.made.1)
+            }
+            Ok(_) => return Ok(()),
+        };
+        Err(EngineError::Tampered { path: self.path.clone(), what: self.what, problem })
+    }
 }
 
 /// Gives an I/O error its place.
@@ -66,7 +107,7 @@ pub(super) fn tail(file: &mut File) -> String {
 /// What to do about a message of QEMU's.
 fn hint(stderr: &str) -> &'static str {
     if stderr.contains("API version") {
-        "; this QEMU has another plugin API: use QEMU 7.2"
+        "; this QEMU has another plugin API: use QEMU 7.2 to 10.1"
     } else if stderr.contains("-plugin")
         || stderr.contains("plugin load")
         || stderr.contains("Could not load plugin")
@@ -88,8 +129,8 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Builds the command line.
-fn command(config: &QemuConfig, directory: &Path) -> Command {
+/// Builds the command line. A machine that is reset from outside has a `monitor`.
+fn command(config: &QemuConfig, directory: &Path, monitor: Option<&OwnedFd>) -> Command {
     let file = |name: &str| directory.join(name).display().to_string();
     let megabytes = format!("{}M", config.ram_size >> 20);
     let mut command = Command::new(&config.binary);
@@ -111,42 +152,19 @@ fn command(config: &QemuConfig, directory: &Path) -> Command {
             if config.foreign.is_some() { "-serial" } else { "-debugcon" },
             &format!("file:{}", file("console")),
         ])
-        .args(["-plugin", &format!("file={},control={}", file("plugin.so"), file("control"))]);
-    command
-}
-
-/// The version of QEMU whose internals the plugin knows.
-const VERSION: &str = "7.2";
-
-/// The version in the first line that `--version` prints.
-fn version(output: &str) -> Option<&str> {
-    output.lines().next()?.strip_prefix("QEMU emulator version ")?.split_whitespace().next()
-}
-
-/// Refuses any other QEMU than the one that the plugin was written for: its structures would lie elsewhere.
-///
-/// # Errors
-/// If it cannot be started, or is another one.
-pub(super) fn check_version(binary: &Path) -> Result<(), EngineError> {
-    let output = Command::new(binary)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| EngineError::Start { binary: binary.to_owned(), source })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let found = match version(&text) {
-        Some(found) if output.status.success() => found.to_owned(),
-        _ => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            format!("of no known version ({}) {}", describe(output.status), stderr.trim())
-        }
-    };
-    let fits = found.strip_prefix(VERSION).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    if fits {
-        Ok(())
-    } else {
-        Err(EngineError::Version { binary: binary.to_owned(), found, needed: VERSION })
+        .args([
+            "-plugin",
+            &format!("file={},control={},ram={}", file("plugin.so"), file("control"), file("ram")),
+        ]);
+    if let Some(socket) = monitor {
+        command
+            .args(["-chardev", &format!("socket,id=monitor,fd={}", socket.as_raw_fd())])
+            .args(["-mon", "chardev=monitor,mode=control"])
+            .args(["-drive", &format!("if=none,id=state,format=qcow2,cache=unsafe,file={}", file("state"))])
+            // A halted machine sleeps, which is how that is noticed.
+            .args(["-icount", "shift=3,sleep=on,align=off"]);
     }
+    command
 }
 
 impl Process {
@@ -154,7 +172,7 @@ impl Process {
     ///
     /// # Errors
     /// If there is no room, or QEMU cannot be started.
-    pub(super) fn start(config: &QemuConfig) -> Result<Self, EngineError> {
+    pub(super) fn start(config: &QemuConfig, version: Version, way: Way) -> Result<Self, EngineError> {
         let directory = make_directory(config.work_directory.as_deref())?;
         let path = |name: &str| -> PathBuf { directory.path().join(name) };
         let write = |name: &str, what, bytes: &[u8]| {
@@ -168,7 +186,24 @@ impl Process {
             GuestMemory::create(&path("ram"), config.ram_size).map_err(at(&path("ram"), "guest memory"))?;
         let control =
             ControlFile::create(&path("control")).map_err(at(&path("control"), "the control file"))?;
-        config.prepare(control.control());
+        config.prepare(control.control(), version);
+        let (monitor, socket) = match way {
+            Way::InProcess => (None, None),
+            Way::Loadvm => {
+                write("state", "the disk for snapshots", &qcow2::empty())?;
+                let (monitor, socket) = Monitor::new().map_err(|source| EngineError::System {
+                    what: "cannot make a socket for QEMU's monitor",
+                    source,
+                })?;
+                (Some(monitor), Some(socket))
+            }
+        };
+        let reset_by = if monitor.is_some() { BY_HOST } else { BY_PLUGIN };
+        control.control().reset_by.store(reset_by, Ordering::Release);
+        let shared = vec![
+            Shared::note(path("ram"), "guest memory")?,
+            Shared::note(path("control"), "the control file")?,
+        ];
         let console = File::create_new(path("console")).map_err(at(&path("console"), "the console"))?;
         drop(console);
         let console = File::open(path("console")).map_err(at(&path("console"), "the console"))?;
@@ -179,13 +214,63 @@ impl Process {
             .open(path("stderr"))
             .map_err(at(&path("stderr"), "QEMU's messages"))?;
         let for_child = stderr.try_clone().map_err(at(&path("stderr"), "QEMU's messages"))?;
-        let mut command = command(config, directory.path());
+        let mut command = command(config, directory.path(), socket.as_ref());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(for_child);
-        // SAFETY: between fork and exec only one system call is made, which allocates nothing and takes no lock.
-        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
+        let before_exec = move || {
+            if let Some(socket) = &socket {
+                // Our copy is closed when QEMU runs; this process has no other child that inherits it.
+                fcntl_setfd(socket, FdFlags::empty())?;
+            }
+            Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+        };
+        // SAFETY: between fork and exec only two system calls are made, which allocate nothing and take no lock.
+        unsafe { command.pre_exec(before_exec) };
         let child =
             command.spawn().map_err(|source| EngineError::Start { binary: config.binary.clone(), source })?;
-        Ok(Self { memory, control, child, stderr, console, console_read: 0, directory: Some(directory) })
+        drop(command);
+        Ok(Self {
+            memory,
+            control,
+            monitor,
+            child,
+            stderr,
+            console,
+            console_read: 0,
+            directory: Some(directory),
+            shared,
+        })
+    }
+
+    /// Fails if somebody has laid hands on the files that are shared with QEMU. Until [`Self::forget_files`].
+    ///
+    /// # Errors
+    /// What happened to which file.
+    pub(super) fn check_files(&self) -> Result<(), EngineError> {
+        self.shared.iter().try_for_each(Shared::check)
+    }
+
+    /// True where a thread of QEMU's runs, would if it could, or waits for a disk (proc(5), field 3 of `stat`).
+    pub(super) fn wants_processor(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return false };
+        let busy = |stat: String| {
+            let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+            matches!(state, Some('R' | 'D'))
+        };
+        let mut stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        stats.any(busy)
+    }
+
+    /// Writes what is staged into guest memory. False where that is out of bounds.
+    pub(super) fn apply_pokes(&self) -> bool {
+        let control = self.control.control();
+        let count = control.poke_count.load(Ordering::Relaxed) as usize;
+        control.pokes.iter().take(count).all(|poke| {
+            let number = |word: &AtomicU32| word.load(Ordering::Relaxed) as usize;
+            let staged = self.control.staged(number(&poke.data_offset), number(&poke.len));
+            let at = usize::try_from(poke.ram_offset.load(Ordering::Relaxed));
+            matches!((staged, at), (Some(bytes), Ok(at)) if self.memory.write(at, &bytes))
+        })
     }
 
     /// The end of the target's console at boot.
@@ -219,6 +304,17 @@ impl Process {
         };
         let stopped = stopped();
         self.child.try_wait().ok().flatten().map(describe).or(stopped)
+    }
+
+    /// How QEMU ended, for one that is about to end: it has closed what we share, and says why a moment later.
+    pub(super) fn last_status(&mut self) -> Option<String> {
+        (0..100).find_map(|_| {
+            let ended = self.child.try_wait().ok().flatten().map(describe);
+            if ended.is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            ended
+        })
     }
 
     /// Processor time that QEMU has used, in ticks of the kernel's (proc(5), fields 14 and 15 of `stat`).

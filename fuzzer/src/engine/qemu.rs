@@ -4,32 +4,39 @@
 //! two context switches. QEMU may die, stop or hang at any moment; it is then replaced, and the execution is repeated.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 use coverage_hypercall::channel::{ChannelHeader, REQUEST_DATA, REQUEST_RING};
 use coverage_hypercall::harness::{Canary, CmpHeader, ConsoleHeader};
 use coverage_hypercall::program::{MAX_LEN, Status};
 use coverage_hypercall::ring::SKIP;
-use hyperfuzz_control::{CONTINUE, Control, EDGES_LEN, End, KEEP, MAGIC, State, VERSION};
-use rustix::{
-    io::Errno,
-    thread::{CpuSet, futex, sched_setaffinity},
-};
+use hyperfuzz_control::{CONTINUE, Control, EDGES_LEN, End, KEEP, MAGIC, VERSION};
+use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
+use super::aftermath::{Aftermath, page_hashes};
 use super::beacon::Target;
 use super::error::EngineError;
-use super::process::{Process, check_version};
+use super::outside::Outside;
+use super::process::Process;
 use super::results::{Reader, read_canaries, read_crash};
+use super::version::{self, Reset, Version, Way};
+use super::wait::{Lost, given_up, wait};
 use super::xen::{self, Foreign};
-use super::{Engine, Execution, Outcome, Request};
+use super::{Engine, Execution, Outcome, Request, Split, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
-/// Time that we waited without QEMU using the processor, after which it is taken for dead.
-const STANDSTILL: Duration = Duration::from_secs(3);
-/// How often the host looks whether QEMU still lives while it waits.
-const SLICE: Duration = Duration::from_millis(50);
+/// How often a machine is booted where QEMU ends on the way, before there is none.
+const BOOTS: u32 = 3;
+/// How long QEMU may take to stop a machine at its snapshot, when it is reset from outside; each time longer, as the host may be
+/// busy.
+const SETTLE: [Duration; 4] = [
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(125),
+    Duration::from_millis(625),
+];
 
 /// Offset of `request_produced` in the channel's header.
 const REQUEST_PRODUCED: usize = core::mem::offset_of!(ChannelHeader, request_produced);
@@ -47,6 +54,8 @@ const _: () = assert!(
 pub struct QemuConfig {
     /// QEMU: a path, or a name that is looked up in `PATH`.
     pub binary: PathBuf,
+    /// How it is reset.
+    pub reset: Reset,
     /// The hypervisor's ELF image, started by PVH.
     pub hypervisor: Vec<u8>,
     /// Its boot module; see [`super::bundle`].
@@ -69,10 +78,12 @@ pub struct QemuConfig {
     /// Translated blocks that guests may execute in one execution; more is a runaway. A `xen_version` call takes
     /// about 1,300 blocks of guest and hypervisor together.
     pub guest_blocks: u64,
-    /// Limit for one execution.
+    /// Limit for one execution: wall-clock time in which QEMU had a processor. On a busy host it may take ten times as long.
     pub wall_limit: Duration,
     /// Limit for the boot.
     pub boot_limit: Duration,
+    /// Note what each page holds at the snapshot, so that [`Engine::aftermath`] has an answer. Takes some milliseconds at each boot.
+    pub note_pages: bool,
     /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
     pub work_directory: Option<PathBuf>,
 }
@@ -82,7 +93,8 @@ impl QemuConfig {
     #[must_use]
     pub fn new(hypervisor: Vec<u8>, bundle: Vec<u8>, plugin: Vec<u8>) -> Self {
         Self {
-            binary: "qemu-system-x86_64".into(),
+            binary: version::default_binary(),
+            reset: Reset::Auto,
             hypervisor,
             bundle,
             plugin,
@@ -95,12 +107,14 @@ impl QemuConfig {
             guest_blocks: 500_000,
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
+            note_pages: false,
             work_directory: None,
         }
     }
 
     /// Fills in what the plugin reads at its start.
-    pub(super) fn prepare(&self, control: &Control) {
+    pub(super) fn prepare(&self, control: &Control, version: Version) {
+        control.qemu.store(version.0 << 16 | (version.1 & 0xffff), Ordering::Relaxed);
         control.ram_size.store(self.ram_size as u64, Ordering::Relaxed);
         control.budget.store(self.budget, Ordering::Relaxed);
         control.guest_exits.store(self.guest_exits, Ordering::Relaxed);
@@ -115,81 +129,12 @@ impl QemuConfig {
     }
 }
 
-/// What the last execution cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timing {
-    /// From the doorbell to the answer, as the host sees it.
-    pub round_trip: Duration,
-    /// The reset before the execution.
-    pub reset: Duration,
-    /// The execution itself.
-    pub run: Duration,
-    /// Pages that the reset brought back.
-    pub dirty_pages: u32,
-    /// Resets of this machine that had to restore devices as well.
-    pub device_resets: u64,
-}
-
-/// Where the time of all executions since the engine was made went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Split {
-    /// Executions.
-    pub executions: u64,
-    /// Putting the request where the plugin finds it.
-    pub stage: Duration,
-    /// Ringing, waking each other up, and what QEMU does between the end of a run and the answer.
-    pub handover: Duration,
-    /// Resets.
-    pub reset: Duration,
-    /// The executions themselves.
-    pub run: Duration,
-    /// Reading what they left behind.
-    pub read: Duration,
-    /// Pages that resets brought back.
-    pub dirty_pages: u64,
-}
-
-impl Split {
-    /// Adds an execution: when it was staged, rung for, answered and read.
-    fn add(&mut self, timing: &Timing, [began, rung, answered, read]: [Instant; 4]) {
-        self.executions += 1;
-        self.stage += rung - began;
-        self.handover += timing.round_trip.saturating_sub(timing.reset + timing.run);
-        self.reset += timing.reset;
-        self.run += timing.run;
-        self.read += read - answered;
-        self.dirty_pages += u64::from(timing.dirty_pages);
-    }
-
-    /// What was added after `before`.
-    #[must_use]
-    pub fn since(self, before: Self) -> Self {
-        Self {
-            executions: self.executions - before.executions,
-            stage: self.stage - before.stage,
-            handover: self.handover - before.handover,
-            reset: self.reset - before.reset,
-            run: self.run - before.run,
-            read: self.read - before.read,
-            dirty_pages: self.dirty_pages - before.dirty_pages,
-        }
-    }
-}
-
-/// Why a wait ended without an answer.
-enum Lost {
-    /// QEMU ended.
-    Died(String),
-    /// The plugin gave up.
-    Failed(String),
-    /// The limit was reached.
-    Late,
-}
-
 /// A machine that stands at its snapshot, or at the end of an execution.
 #[derive(Debug)]
 struct Machine {
     process: Process,
+    /// If it is reset from outside.
+    outside: Option<Outside>,
     target: Target,
     /// Head of the channel at the snapshot.
     snapshot_header: ChannelHeader,
@@ -199,59 +144,13 @@ struct Machine {
     serial: u32,
     /// The last execution left the machine where it can go on without a reset.
     can_go_on: bool,
-}
-
-/// The text of the plugin's error.
-fn plugin_error(control: &Control) -> String {
-    let (text, len) = control.error();
-    String::from_utf8_lossy(&text[..len]).into_owned()
-}
-
-/// Waits until the plugin has answered with this number.
-fn wait(process: &mut Process, expected: u32, limit: Duration) -> Result<(), Lost> {
-    // Waits are counted instead of asking the clock: a host that was suspended goes on with a clock that is ahead, and
-    // neither QEMU nor we have run in between.
-    let mut waited = Duration::ZERO;
-    let mut progress: Option<(Option<u64>, Duration)> = None;
-    loop {
-        let control = process.control.control();
-        let answer = control.answer.load(Ordering::Acquire);
-        if State::from_u32(control.state.load(Ordering::Acquire)) == Some(State::Failed) {
-            return Err(Lost::Failed(plugin_error(control)));
-        }
-        if answer == expected {
-            return Ok(());
-        }
-        let slice = futex::Timespec { tv_sec: 0, tv_nsec: SLICE.as_nanos().try_into().unwrap_or(0) };
-        if futex::wait(&control.answer, futex::Flags::empty(), answer, Some(&slice)) != Err(Errno::TIMEDOUT) {
-            continue;
-        }
-        waited += SLICE;
-        if control.answer.load(Ordering::Acquire) == expected {
-            continue;
-        }
-        if let Some(status) = process.ended() {
-            return Err(Lost::Died(status));
-        }
-        if waited >= limit {
-            return Err(Lost::Late);
-        }
-        // A busy host makes QEMU slow, not idle: who uses no processor time at all waits for something that never comes.
-        let ticks = process.ticks();
-        match progress {
-            Some((before, since)) if before == ticks => {
-                if waited - since >= STANDSTILL {
-                    return Err(Lost::Died("stood still without using the processor".into()));
-                }
-            }
-            _ => progress = Some((ticks, waited)),
-        }
-    }
+    /// Hashes of the pages at the snapshot, where they are noted.
+    pristine: Option<Arc<[u64]>>,
 }
 
 impl Machine {
     /// Boots a machine up to its snapshot.
-    fn boot(config: &QemuConfig) -> Result<Self, EngineError> {
+    fn boot(config: &QemuConfig, version: Version, way: Way) -> Result<Self, EngineError> {
         if let Some(core) = config.core {
             let mut set = CpuSet::new();
             if core < CpuSet::MAX_CPU {
@@ -263,25 +162,57 @@ impl Machine {
                 source: error.into(),
             })?;
         }
-        let mut process = Process::start(config)?;
-        match wait(&mut process, 1, config.boot_limit) {
-            Ok(()) => {}
-            Err(Lost::Died(status)) => {
-                let failed = process.control.control().state.load(Ordering::Acquire) == State::Failed as u32;
-                return Err(if failed {
-                    EngineError::Plugin(plugin_error(process.control.control()))
-                } else {
-                    process.death(status)
-                });
+        for settle in SETTLE {
+            let mut process = Process::start(config, version, way)?;
+            Self::boot_to_marker(config, &mut process)?;
+            if way == Way::InProcess {
+                return Self::at_snapshot(config, process, None);
             }
-            Err(Lost::Failed(text)) => return Err(EngineError::Plugin(text)),
-            Err(Lost::Late) => {
-                return Err(EngineError::BootTimeout {
-                    seconds: config.boot_limit.as_secs(),
-                    console: process.console_tail(),
-                });
+            if let Some(outside) = Outside::take(&mut process, settle)? {
+                return Self::at_snapshot(config, process, Some(outside));
             }
         }
+        Err(EngineError::Plugin(
+            "QEMU did not stop the machine in time for the snapshot, several times over: the host is too busy, or code \
+             follows the ready marker without a jump"
+                .into(),
+        ))
+    }
+
+    /// Waits until a machine has reached the ready marker.
+    fn boot_to_marker(config: &QemuConfig, process: &mut Process) -> Result<(), EngineError> {
+        if let Some(monitor) = &mut process.monitor {
+            // Why it does not answer shows itself below: QEMU has ended.
+            let _ = monitor.begin();
+        }
+        let waited = wait(process, 1, config.boot_limit);
+        process.check_files()?;
+        let lost = match waited {
+            Ok(()) => return Ok(()),
+            Err(lost) => lost,
+        };
+        if let Some(error) = given_up(process.control.control()) {
+            return Err(error);
+        }
+        Err(match lost {
+            Lost::Died(status) => {
+                let status = process.last_status().unwrap_or(status);
+                process.death(status)
+            }
+            Lost::Failed(text) => EngineError::Plugin(text),
+            Lost::Late => EngineError::BootTimeout {
+                seconds: config.boot_limit.as_secs(),
+                console: process.console_tail(),
+            },
+        })
+    }
+
+    /// A machine that stands at its snapshot.
+    fn at_snapshot(
+        config: &QemuConfig,
+        mut process: Process,
+        outside: Option<Outside>,
+    ) -> Result<Self, EngineError> {
         process.forget_files();
         let control = process.control.control();
         let foreign = config.foreign.as_ref();
@@ -295,7 +226,22 @@ impl Machine {
         // What was written during the boot is of no interest any more.
         process.new_console(&mut Vec::new());
         let (snapshot_header, snapshot_written) = (target.header, target.console_written);
-        Ok(Self { process, target, snapshot_header, snapshot_written, serial: 0, can_go_on: false })
+        let pristine = if config.note_pages {
+            let mut memory = vec![0; process.memory.len()];
+            process.memory.read(0, &mut memory).then(|| page_hashes(&memory).into())
+        } else {
+            None
+        };
+        Ok(Self {
+            process,
+            outside,
+            target,
+            snapshot_header,
+            snapshot_written,
+            serial: 0,
+            can_go_on: false,
+            pristine,
+        })
     }
 
     /// The machine as it stands, where it goes on from there; none if the guest has left it in no state to do so.
@@ -376,14 +322,37 @@ impl Machine {
     /// Rings, and waits for the answer.
     fn run(&mut self, limit: Duration) -> Result<End, Lost> {
         self.serial = self.serial.wrapping_add(1);
-        let control = self.process.control.control();
-        control.doorbell.store(self.serial, Ordering::Release);
-        // Nobody waits if QEMU is gone, which the wait below notices.
-        let _ = futex::wake(&control.doorbell, futex::Flags::empty(), 1);
+        match &mut self.outside {
+            Some(outside) => outside.start(&mut self.process, self.serial).map_err(Lost::Failed)?,
+            None => {
+                let control = self.process.control.control();
+                control.doorbell.store(self.serial, Ordering::Release);
+                // Nobody waits if QEMU is gone, which the wait below notices.
+                let _ = futex::wake(&control.doorbell, futex::Flags::empty(), 1);
+            }
+        }
         wait(&mut self.process, self.serial.wrapping_add(1), limit)?;
         let end = self.process.control.control().end.load(Ordering::Relaxed);
         End::from_u32(end).ok_or_else(|| Lost::Failed(format!("unknown end {end} of an execution")))
     }
+}
+
+/// Boots a machine, and again where QEMU ended on the way: on a host that is out of memory for a moment, say.
+fn boot(
+    config: &QemuConfig,
+    version: Version,
+    way: Way,
+    notices: &mut Vec<String>,
+) -> Result<Machine, EngineError> {
+    for attempt in 1..BOOTS {
+        match Machine::boot(config, version, way) {
+            Err(error @ (EngineError::Died { .. } | EngineError::Tampered { .. })) => {
+                notices.push(format!("no machine at attempt {attempt} of {BOOTS}, trying again: {error}"));
+            }
+            end => return end,
+        }
+    }
+    Machine::boot(config, version, way)
 }
 
 /// An execution of which nothing is known but its end.
@@ -395,6 +364,10 @@ fn lost(outcome: Outcome, counters: usize) -> Execution {
 #[derive(Debug)]
 pub struct QemuEngine {
     config: QemuConfig,
+    version: Version,
+    way: Way,
+    /// Why it is not reset in its own process, if nobody wanted that.
+    why: Option<String>,
     machine: Option<Machine>,
     counters: usize,
     build_id: [u8; 32],
@@ -404,6 +377,8 @@ pub struct QemuEngine {
     split: Split,
     /// Machines go on without a reset where they can.
     keep: bool,
+    /// What people should hear.
+    notices: Vec<String>,
 }
 
 impl QemuEngine {
@@ -413,18 +388,30 @@ impl QemuEngine {
     /// # Errors
     /// If no machine can be had; the error says why and what to do.
     pub fn start(config: QemuConfig) -> Result<Self, EngineError> {
-        check_version(&config.binary)?;
-        let machine = Machine::boot(&config)?;
+        let mut notices = Vec::new();
+        let version = version::ask(&config.binary)?;
+        let (mut way, mut why) = version.way(config.reset);
+        let machine = match boot(&config, version, way, &mut notices) {
+            Err(EngineError::Lacking(text)) if config.reset == Reset::Auto => {
+                (way, why) = (Way::Loadvm, Some(text));
+                boot(&config, version, way, &mut notices)
+            }
+            booted => booted,
+        }?;
         Ok(Self {
             counters: config.foreign.as_ref().map_or(machine.target.counters.len, |_| EDGES_LEN),
             build_id: machine.target.build_id,
             machine: Some(machine),
             config,
+            version,
+            way,
+            why,
             restarts: 0,
             reader: Reader::default(),
             round_trip: Duration::ZERO,
             split: Split::default(),
             keep: false,
+            notices,
         })
     }
 
@@ -432,7 +419,7 @@ impl QemuEngine {
     fn machine(&mut self) -> Result<&mut Machine, EngineError> {
         let machine = match self.machine.take() {
             Some(machine) => machine,
-            None => Machine::boot(&self.config)?,
+            None => boot(&self.config, self.version, self.way, &mut self.notices)?,
         };
         if self.config.foreign.is_none() && machine.target.counters.len != self.counters {
             let problem =
@@ -440,6 +427,12 @@ impl QemuEngine {
             return Err(EngineError::Beacon { field: "counters", problem });
         }
         Ok(self.machine.insert(machine))
+    }
+
+    /// How machines are reset, and where that is not in QEMU's process though nothing else was asked for, why not.
+    #[must_use]
+    pub fn way(&self) -> (Way, Option<&str>) {
+        (self.way, self.why.as_deref())
     }
 
     /// What the last execution cost.
@@ -454,12 +447,6 @@ impl QemuEngine {
             dirty_pages: control.dirty_pages.load(Ordering::Relaxed),
             device_resets: control.device_resets.load(Ordering::Relaxed),
         }
-    }
-
-    /// Where the time of all executions went.
-    #[must_use]
-    pub const fn split(&self) -> Split {
-        self.split
     }
 
     /// Process number of QEMU, if it runs: for tests that kill it.
@@ -562,6 +549,10 @@ impl Engine for QemuEngine {
         self.keep = keep;
     }
 
+    fn split(&self) -> Split {
+        self.split
+    }
+
     fn reboot(&mut self) -> Result<(), EngineError> {
         self.machine = None;
         self.machine().map(|_| ())
@@ -576,5 +567,14 @@ impl Engine for QemuEngine {
 
     fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn aftermath(&self) -> Option<Aftermath> {
+        let pristine = self.machine.as_ref()?.pristine.clone()?;
+        Some(Aftermath { memory: self.memory(), pristine })
     }
 }

@@ -1,16 +1,16 @@
 //! LibAFL's executor over any engine.
 
-use std::{cell::Cell, collections::BTreeSet, rc::Rc};
+use std::{cell::Cell, collections::BTreeSet, rc::Rc, time::Instant};
 
 use libafl::{
     Error,
     executors::{Executor, ExitKind, HasObservers},
-    observers::{CanTrack, ExplicitTracking, HitcountsMapObserver, MapObserver, StdMapObserver},
     state::HasExecutions,
 };
-use libafl_bolts::{ToSliceMut, tuples::RefIndexable};
+use libafl_bolts::tuples::RefIndexable;
 
 use super::{
+    edges::EdgeObserver,
     limits::{Ended, Limits},
     session::{Context, Driver},
     strategy::Strategy,
@@ -25,14 +25,8 @@ use crate::{
     triage::bucket::{Bucket, Classifier, current_call},
 };
 
-/// The counters, binned as AFL does. What joins the corpus remembers which edges it covers.
-pub(super) type EdgeObserver =
-    ExplicitTracking<HitcountsMapObserver<StdMapObserver<'static, u8, false>>, true, false>;
 /// All observers of an execution.
 pub(super) type Observers = (EdgeObserver, (VerdictObserver, ()));
-
-/// Name of the observer of edges.
-pub(super) const EDGES: &str = "edges";
 
 /// A program that made the hypervisor misbehave, as it was seen in the loop and not yet confirmed.
 #[derive(Clone, Debug)]
@@ -101,7 +95,10 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
         }
         // A program that cannot be lowered is one that a mutator made too long: it is no execution, and the mutator's
         // bounds make it rare.
-        let Some(ready) = input.ready(&self.strategy) else {
+        let began = Instant::now();
+        let ready = input.ready(&self.strategy);
+        self.statistics.lowering += began.elapsed();
+        let Some(ready) = ready else {
             self.execution = Execution::default();
             self.operations.clear();
             return Ok(&self.execution);
@@ -114,8 +111,18 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
         }
         self.work.set(self.execution.blocks);
         self.statistics.record(&self.operations, input.program(), &self.execution);
-        self.driver.executed(&mut self.engine, input.program(), &self.execution);
+        self.driver.executed(&mut self.engine, &request, input.program(), &self.execution);
         Ok(&self.execution)
+    }
+
+    /// A bucket is somebody else's from now on.
+    pub(super) fn know(&mut self, bucket: Bucket) {
+        self.seen.insert(bucket);
+    }
+
+    /// A bucket is nobody's any more.
+    pub(super) fn forget(&mut self, bucket: &Bucket) {
+        self.seen.remove(bucket);
     }
 
     /// The bucket of the last execution, if the hypervisor misbehaved, and whether it is a new one.
@@ -171,9 +178,7 @@ impl<E: Engine, D: Driver<E>, EM, I: Subject, S: HasExecutions, Z> Executor<EM, 
         *state.executions_mut() += 1;
         self.observe(input, false)?;
         let (edges, _) = &mut self.observers;
-        let edges = edges.as_mut().to_slice_mut();
-        let counted = self.execution.counters.len().min(edges.len());
-        edges[..counted].copy_from_slice(&self.execution.counters[..counted]);
+        edges.see(&self.execution.counters);
 
         let Some(new) = self.judge(input) else { return Ok(ExitKind::Ok) };
         let (_, (verdict, ())) = &mut self.observers;
@@ -184,11 +189,4 @@ impl<E: Engine, D: Driver<E>, EM, I: Subject, S: HasExecutions, Z> Executor<EM, 
             _ => ExitKind::Crash,
         })
     }
-}
-
-/// Makes the observer of `len` edges.
-pub(super) fn edge_observer(len: usize) -> EdgeObserver {
-    let observer = HitcountsMapObserver::new(StdMapObserver::owned(EDGES, vec![0; len]));
-    debug_assert_eq!(observer.usable_count(), len);
-    observer.track_indices()
 }

@@ -1,6 +1,6 @@
 //! The coverage-guided loop: everything that knows LibAFL.
 //!
-//! LibAFL owns the corpus in memory, the map of edges seen so far and the loop. We give it the things that are ours: an
+//! LibAFL owns the corpus in memory, the map of edges seen so far ([`edges`] compares with it) and the loop. We give it the things that are ours: an
 //! input type ([`input`]: typed programs), an executor ([`executor`]: any
 //! [`crate::engine::Engine`]), a mutator ([`mutator`]) that passes over what is known to crash
 //! ([`trouble`]), a scheduler ([`favour`]) and a stage that collects comparison operands ([`comparisons`]). [`session`] puts them together and reports to a [`Driver`], so that the rest of the fuzzer
@@ -11,11 +11,14 @@
 
 mod coin;
 mod comparisons;
+mod edges;
+pub mod exchange;
 mod executor;
 mod favour;
 mod havoc;
 mod input;
 mod limits;
+mod mutants;
 mod mutator;
 mod session;
 mod strategy;
@@ -25,5 +28,5 @@ mod verdict;
 
 pub use executor::Candidate;
 pub use limits::{Ended, Limits};
-pub use session::{Driver, Plan, SessionError, run};
+pub use session::{Driver, News, Plan, SessionError, run};
 pub use strategy::{Form, Inputs, Signal, Strategy};

@@ -30,6 +30,8 @@ const PASSED: u32 = 8;
 const MAX_STACK: u32 = 6;
 
 pub(super) struct ProgramMutator {
+    /// Memory for the program as it was.
+    before: Program,
     name: Cow<'static, str>,
     interface: &'static Interface,
     max_calls: usize,
@@ -45,7 +47,14 @@ impl ProgramMutator {
         handles: bool,
         trouble: Rc<Trouble>,
     ) -> Self {
-        Self { name: Cow::Borrowed("programs"), interface, max_calls, handles, trouble }
+        Self {
+            name: Cow::Borrowed("programs"),
+            interface,
+            max_calls,
+            handles,
+            trouble,
+            before: Program::default(),
+        }
     }
 
     /// A program from nothing.
@@ -88,7 +97,8 @@ where
             .as_ref()
             .and_then(|testcase| testcase.metadata_map().get::<ComparisonHints>())
             .map_or(&[], |hints| &hints.pairs);
-        let before = program.clone();
+        let mut before = std::mem::take(&mut self.before);
+        before.clone_from(program);
         // Long programs hit counters more often, which looks like news: without a bound the corpus fills with them.
         let longest = before.calls.len().max(self.max_calls + self.max_calls / 2);
         let mut passed = 0;
@@ -110,6 +120,7 @@ where
                 passed += 1;
                 program.clone_from(&before);
             } else if *program != before {
+                self.before = before;
                 return Ok(MutationResult::Mutated);
             }
         }

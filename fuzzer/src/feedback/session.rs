@@ -1,18 +1,22 @@
 //! One run of the loop: from a list of initial programs to a reason to stop.
 
-use std::{cell::Cell, collections::BTreeSet, num::NonZeroUsize, rc::Rc};
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, VecDeque},
+    num::NonZeroUsize,
+    rc::Rc,
+};
 
 use libafl::{
     Error, HasNamedMetadata,
     corpus::{Corpus, CorpusId, InMemoryCorpus},
     events::SimpleEventManager,
     feedback_and_fast, feedback_or_fast,
-    feedbacks::{ConstFeedback, MapFeedbackMetadata, MaxMapFeedback},
+    feedbacks::{ConstFeedback, MapFeedbackMetadata},
     fuzzer::{Evaluator, Fuzzer, StdFuzzer},
     inputs::BytesInput,
     monitors::NopMonitor,
     mutators::Mutator,
-    stages::StdMutationalStage,
     state::{HasCorpus, HasMaxSize, StdState},
 };
 use libafl_bolts::{rands::StdRand, tuples::tuple_list};
@@ -22,10 +26,12 @@ use rand_pcg::Pcg64Mcg;
 use super::{
     coin::CoinFeedback,
     comparisons::ComparisonStage,
-    executor::{Candidate, EDGES, EngineExecutor, edge_observer},
+    edges::{EDGES, EdgeFeedback, EdgeObserver},
+    executor::{Candidate, EngineExecutor},
     favour::Favourites,
     havoc::{self, ByteMutator},
     limits::{Ended, Limits},
+    mutants::MutantStage,
     mutator::ProgramMutator,
     strategy::{Inputs, Signal, Strategy},
     subject::{Subject, without_handles},
@@ -34,7 +40,7 @@ use super::{
 };
 use crate::{
     campaign::statistics::Statistics,
-    engine::{Engine, EngineError, Execution},
+    engine::{Engine, EngineError, Execution, Request},
     interface::Interface,
     program::{Program, flat, generate},
     triage::bucket::{Bucket, Classifier},
@@ -62,10 +68,28 @@ pub struct Plan {
     pub strategy: Strategy,
 }
 
+/// What another session has found.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A program that was news to it.
+    Program(Program),
+    /// A bucket that it takes care of.
+    Known(Bucket),
+    /// A bucket that nobody takes care of any more.
+    Unknown(Bucket),
+}
+
 /// Watches a session. Called between rounds, so what it does may take time, unless it says otherwise.
 pub trait Driver<E> {
-    /// An input was executed; a typed program, if it was one. Called after each, so it has to be quick.
-    fn executed(&mut self, _engine: &mut E, _program: Option<&Program>, _execution: &Execution) {}
+    /// An input was executed by this request; a typed program, if it was one. Called after each, so it has to be quick.
+    fn executed(
+        &mut self,
+        _engine: &mut E,
+        _request: &Request<'_>,
+        _program: Option<&Program>,
+        _execution: &Execution,
+    ) {
+    }
 
     /// A program has joined the corpus.
     ///
@@ -78,6 +102,20 @@ pub trait Driver<E> {
     /// # Errors
     /// What keeps it from being stored; the session ends with it.
     fn candidate(&mut self, engine: &mut E, candidate: Candidate) -> anyhow::Result<()>;
+
+    /// What other sessions have found since this was last called, one by one. Called between rounds.
+    ///
+    /// # Errors
+    /// The session ends with it.
+    fn news(&mut self) -> anyhow::Result<Option<News>> {
+        Ok(None)
+    }
+
+    /// What the corpus covers: how often each edge was taken, at most. Before each [`Self::progress`].
+    fn coverage(&mut self, _taken: &[u8]) {}
+
+    /// Something happened to the machine that people should hear of.
+    fn notice(&mut self, _text: &str) {}
 
     /// A round is over.
     ///
@@ -167,8 +205,8 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
 ) -> Result<(Statistics, Ended), SessionError> {
     let plan = context.plan;
     let verdict = VerdictObserver::new();
-    let edges = edge_observer(engine.counters());
-    let coverage = MaxMapFeedback::new(&edges);
+    let edges = EdgeObserver::new(engine.counters());
+    let coverage = EdgeFeedback::new(&edges);
     let signal = plan.strategy.signal;
     let coin = match signal {
         Signal::Coin => CoinFeedback::new(plan.seed, initial.len().max(GENERATED)),
@@ -192,18 +230,24 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
     let mut fuzzer = StdFuzzer::new(Favourites::new(Rc::clone(&context.work)), feedback, objective);
     let mut manager = SimpleEventManager::new(NopMonitor::new());
     let mut executor = EngineExecutor::new(engine, driver, tuple_list!(edges, verdict), context);
-    let mut stages = tuple_list!(
-        ComparisonStage::<I>::new(plan.strategy.comparisons),
-        StdMutationalStage::with_max_iterations(mutator, MUTANTS)
-    );
+    let mut stages =
+        tuple_list!(ComparisonStage::<I>::new(plan.strategy.comparisons), MutantStage::new(mutator, MUTANTS));
 
     let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
     let mut initial = initial.into_iter();
+    let mut foreign = VecDeque::new();
     let mut generated = 0;
     let mut reported = 0;
     loop {
+        while let Some(news) = executor.driver.news().map_err(SessionError::Driver)? {
+            match news {
+                News::Program(program) => foreign.extend(I::from_program(program)),
+                News::Known(bucket) => executor.know(bucket),
+                News::Unknown(bucket) => executor.forget(&bucket),
+            }
+        }
         // The initial programs come first, one per round, so that the driver hears of them like of any other.
-        let next = initial.next().or_else(|| {
+        let next = foreign.pop_front().or_else(|| initial.next()).or_else(|| {
             let wanted = generated < GENERATED || state.corpus().count() == 0;
             wanted.then(|| {
                 generated += 1;
@@ -230,10 +274,14 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
         }
         executor.statistics.corpus = state.corpus().count();
         executor.statistics.restarts = executor.engine.restarts();
-        executor.statistics.edges = state
-            .named_metadata_map()
-            .get::<MapFeedbackMetadata<u8>>(EDGES)
-            .map_or(0, |seen| seen.num_covered_map_indexes);
+        executor.statistics.split = executor.engine.split();
+        if let Some(seen) = state.named_metadata_map().get::<MapFeedbackMetadata<u8>>(EDGES) {
+            executor.statistics.edges = seen.num_covered_map_indexes;
+            executor.driver.coverage(&seen.history_map);
+        }
+        for notice in executor.engine.notices() {
+            executor.driver.notice(&notice);
+        }
         executor.driver.progress(&executor.statistics).map_err(SessionError::Driver)?;
         match round {
             Ok(()) => {}

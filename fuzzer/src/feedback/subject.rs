@@ -27,6 +27,9 @@ pub(super) trait Subject: Input {
 
     /// The typed program that it is, if it is one.
     fn program(&self) -> Option<&Program>;
+
+    /// Takes a typed program for an input, where inputs are such.
+    fn from_program(program: Program) -> Option<Self>;
 }
 
 impl Subject for Program {
@@ -42,6 +45,10 @@ impl Subject for Program {
     fn program(&self) -> Option<&Program> {
         Some(self)
     }
+
+    fn from_program(program: Program) -> Option<Self> {
+        Some(program)
+    }
 }
 
 impl Subject for BytesInput {
@@ -55,6 +62,10 @@ impl Subject for BytesInput {
     }
 
     fn program(&self) -> Option<&Program> {
+        None
+    }
+
+    fn from_program(_: Program) -> Option<Self> {
         None
     }
 }

@@ -210,7 +210,7 @@ impl StructType {
     pub fn offsets(&self) -> impl Iterator<Item = usize> + '_ {
         let mut end = 0;
         self.fields.iter().map(move |field| {
-            let at = usize::next_multiple_of(end, field.ty.align());
+            let at = aligned(end, field.ty.align());
             end = at + field.ty.size();
             at
         })
@@ -218,14 +218,19 @@ impl StructType {
 
     /// Bytes, with the padding at the end.
     pub fn size(&self) -> usize {
-        let Some((at, field)) = self.offsets().zip(self.fields).last() else { return 0 };
-        (at + field.ty.size()).next_multiple_of(Type::align(&strongest(self.fields)))
+        let mut strictest = 1;
+        let end = self.fields.iter().fold(0, |end, field| {
+            let align = field.ty.align();
+            strictest = strictest.max(align);
+            aligned(end, align) + field.ty.size()
+        });
+        aligned(end, strictest)
     }
 }
 
-/// The type with the strictest alignment among these.
-fn strongest(fields: &[Field]) -> Type {
-    fields.iter().map(|field| field.ty).max_by_key(Type::align).unwrap_or(Type::Blob(0))
+/// The next offset of this alignment, a power of two.
+const fn aligned(at: usize, align: usize) -> usize {
+    (at + align - 1) & !(align - 1)
 }
 
 /// Where a result comes from.

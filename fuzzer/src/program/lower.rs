@@ -9,6 +9,7 @@ use coverage_hypercall::{
     channel::{ARENA_GPA, ARENA_LEN, SLOTS},
     program::{self as wire, Group, Header, Insn, MAX_LEN, MAX_REPORTED, Origin, Source},
 };
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -137,8 +138,29 @@ pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
 
 /// Appends a value in postcard. Writing to memory cannot fail.
 pub(super) fn put<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
-    let taken = std::mem::take(bytes);
-    *bytes = postcard::to_extend(value, taken).expect("postcard writes plain structures to memory");
+    postcard::serialize_with_flavor(value, Append(bytes))
+        .expect("postcard writes plain structures to memory");
+}
+
+/// Where postcard appends to.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Gives a slot to each result that somebody uses.

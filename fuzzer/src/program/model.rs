@@ -21,7 +21,10 @@ pub const FIRST_HOLE: u64 = (4 << 20) >> 12;
 pub const DOMID_SELF: u64 = xen_abi::DOMID_SELF as u64;
 
 /// A sequence of calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Programs are copied several times for each execution, mostly over one that differs little. So `clone_from`, here and for all that
+/// programs are made of, uses the memory again that the target has.
+#[derive(Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Program {
     /// In the order in which they are issued.
     pub calls: Vec<Call>,
@@ -35,7 +38,7 @@ impl Program {
 }
 
 /// One call.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Call {
     /// Domain that issues it: 0 to [`LAST_DOMAIN`].
     pub domain: u16,
@@ -48,7 +51,7 @@ pub struct Call {
 }
 
 /// A call inside a multicall. It is issued by whoever issues the multicall.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// What it does.
     pub op: OpId,
@@ -58,7 +61,7 @@ pub struct Entry {
 }
 
 /// An argument, a field or an element.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Value {
     /// A number that fits into the width of its type.
     Int(u64),
@@ -88,7 +91,7 @@ pub struct ResultRef {
 }
 
 /// An address and what lies there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pointer {
     /// Where it points.
     pub shape: Shape,
@@ -125,6 +128,76 @@ impl Shape {
     /// True if data lie behind such a pointer.
     pub const fn has_data(self) -> bool {
         !matches!(self, Self::Null | Self::Bad(_))
+    }
+}
+
+impl Clone for Program {
+    fn clone(&self) -> Self {
+        Self { calls: self.calls.clone() }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.calls.clone_from(&source.calls);
+    }
+}
+
+impl Clone for Call {
+    fn clone(&self) -> Self {
+        Self { args: self.args.clone(), ..*self }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        let Self { domain, vcpu, op, args } = source;
+        (self.domain, self.vcpu, self.op) = (*domain, *vcpu, *op);
+        self.args.clone_from(args);
+    }
+}
+
+impl Clone for Entry {
+    fn clone(&self) -> Self {
+        Self { op: self.op, args: self.args.clone() }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.op = source.op;
+        self.args.clone_from(&source.args);
+    }
+}
+
+impl Clone for Pointer {
+    fn clone(&self) -> Self {
+        Self { shape: self.shape, to: self.to.clone() }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.shape = source.shape;
+        self.to.clone_from(&source.to);
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Int(value) => Self::Int(*value),
+            Self::Result(reference) => Self::Result(*reference),
+            Self::Pointer(pointer) => Self::Pointer(pointer.clone()),
+            Self::Struct(values) => Self::Struct(values.clone()),
+            Self::Array(values) => Self::Array(values.clone()),
+            Self::Bytes(bytes) => Self::Bytes(bytes.clone()),
+            Self::Entry(entry) => Self::Entry(entry.clone()),
+        }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        match (&mut *self, source) {
+            (Self::Pointer(to), Self::Pointer(from)) => to.clone_from(from),
+            (Self::Struct(to), Self::Struct(from)) | (Self::Array(to), Self::Array(from)) => {
+                to.clone_from(from)
+            }
+            (Self::Bytes(to), Self::Bytes(from)) => to.clone_from(from),
+            (Self::Entry(to), Self::Entry(from)) => to.clone_from(from),
+            (to, from) => *to = from.clone(),
+        }
     }
 }
 

@@ -8,13 +8,28 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{finding::Finding, output::say};
-use crate::campaign::statistics::Statistics;
+use super::output::say;
+use crate::campaign::{check::Tally, statistics::Statistics};
 
 /// How often the line is refreshed in a terminal.
 const IN_TERMINAL: Duration = Duration::from_millis(500);
 /// How often a line is written to a file or a pipe.
 const IN_LOG: Duration = Duration::from_secs(10);
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// What was done.
+    pub statistics: &'a Statistics,
+    /// Edges of the target.
+    pub edges: usize,
+    /// Findings so far.
+    pub findings: usize,
+    /// Checks of the machine so far.
+    pub checks: Tally,
+    /// Workers, where there are several.
+    pub workers: Option<usize>,
+}
 
 /// Writes progress to standard error for people, or events to standard output for programs.
 #[derive(Debug)]
@@ -55,10 +70,11 @@ impl Live {
     }
 
     /// Writes the line.
-    pub fn progress(&mut self, statistics: &Statistics, edges: usize, findings: usize) {
+    pub fn progress(&mut self, progress: &Progress<'_>) {
+        let Progress { statistics, edges, findings, checks, workers } = *progress;
         let seconds = self.last.elapsed().as_secs_f64().max(1e-3);
-        let rate = (statistics.executions - self.last_executions) as f64 / seconds;
-        let calls = (statistics.calls - self.last_calls) as f64 / seconds;
+        let rate = statistics.executions.saturating_sub(self.last_executions) as f64 / seconds;
+        let calls = statistics.calls.saturating_sub(self.last_calls) as f64 / seconds;
         self.last = Instant::now();
         self.last_executions = statistics.executions;
         self.last_calls = statistics.calls;
@@ -67,12 +83,17 @@ impl Live {
                 "event": "progress", "seconds": self.elapsed().as_secs_f64(), "executions": statistics.executions,
                 "calls": statistics.calls, "executions_per_second": rate, "calls_per_second": calls,
                 "edges": statistics.edges, "corpus": statistics.corpus, "findings": findings,
-                "restarts": statistics.restarts,
+                "restarts": statistics.restarts, "checks": checks, "workers": workers.unwrap_or(1),
             }));
             return;
         }
+        let workers = workers.map_or_else(String::new, |n| format!("  {n} workers"));
+        let mismatches = match checks.mismatches {
+            0 => String::new(),
+            n => format!("  MISMATCHES {n}"),
+        };
         let line = format!(
-            "{}  {rate:>6.0} exec/s  {calls:>7.0} calls/s  edges {}/{edges}  corpus {}  findings {findings}",
+            "{}{workers}  {rate:>6.0} exec/s  {calls:>7.0} calls/s  edges {}/{edges}  corpus {}  findings {findings}{mismatches}",
             clock(self.elapsed()),
             statistics.edges,
             statistics.corpus,
@@ -91,13 +112,13 @@ impl Live {
         }
     }
 
-    /// Announces a finding.
-    pub fn finding(&mut self, finding: &Finding) {
+    /// Announces a finding, by its report for people and that for programs.
+    pub fn finding(&mut self, report: &str, data: &serde_json::Value) {
         self.interrupt();
         if self.json {
-            emit(&json!({ "event": "finding", "finding": finding }));
+            emit(&json!({ "event": "finding", "finding": data }));
         } else {
-            say!("NEW FINDING\n\n{}", finding.render());
+            say!("NEW FINDING\n\n{report}");
         }
     }
 

@@ -1,8 +1,11 @@
 //! From an execution that went wrong to a finding that somebody can act on.
 //!
-//! [`symbols`] names addresses, [`bucket`] decides which misbehaviours are the same, [`verify`] repeats a candidate on a
-//! clean boot and minimises it.
+//! [`points`] are the places of edges, [`symbols`] names addresses, [`bucket`] decides which misbehaviours are the same, [`verify`] repeats a candidate on a
+//! clean boot and minimises it, [`compare`] tells two executions apart that should be the same.
 
 pub mod bucket;
+pub mod compare;
+mod layout;
+pub mod points;
 pub mod symbols;
 pub mod verify;

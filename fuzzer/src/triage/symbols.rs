@@ -2,6 +2,8 @@
 
 use std::{io::Write, path::Path};
 
+use super::layout::Layout;
+
 /// One function that an address lies in. An address has several where functions were inlined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -29,6 +31,7 @@ impl std::fmt::Display for Frame {
 /// The symbol table and line table of one image.
 pub struct Symbols {
     loader: addr2line::Loader,
+    layout: Layout,
 }
 
 impl Symbols {
@@ -42,7 +45,32 @@ impl Symbols {
         file.write_all(elf)?;
         let loader = addr2line::Loader::new(file.path())
             .map_err(|e| anyhow::anyhow!("cannot read the symbols of the hypervisor image: {e}"))?;
-        Ok(Self { loader })
+        Ok(Self { loader, layout: Layout::from_elf(elf) })
+    }
+
+    /// Where an edge counter is in the code: the innermost function with its line, and what it was inlined into.
+    pub fn counter(&self, edge: usize) -> String {
+        let Some(address) = self.layout.counter(edge) else { return "?".to_owned() };
+        match self.frames(address).as_slice() {
+            [] => "?".to_owned(),
+            [only] => only.to_string(),
+            [first, .., last] => format!("{first} into {}", last.function),
+        }
+    }
+
+    /// What the image has at a physical address, if that is its own.
+    pub fn data_at(&self, physical: u64) -> Option<String> {
+        self.layout.data_at(physical)
+    }
+
+    /// Source lines of the instructions between two addresses, each once: those of inlined code where it was inlined.
+    pub fn lines(&self, from: u64, to: u64) -> Vec<(String, u32)> {
+        let Ok(ranges) = self.loader.find_location_range(from, to) else { return Vec::new() };
+        let mut lines: Vec<_> =
+            ranges.filter_map(|(_, _, place)| Some((shorten(place.file?).to_owned(), place.line?))).collect();
+        lines.sort();
+        lines.dedup();
+        lines
     }
 
     /// The functions at an address, innermost first; never empty.
@@ -76,7 +104,7 @@ impl Symbols {
     }
 }
 
-fn demangle(symbol: &str) -> String {
+pub(super) fn demangle(symbol: &str) -> String {
     strip_hash(&format!("{:#}", rustc_demangle::demangle(symbol)))
 }
 

@@ -11,5 +11,8 @@ mod bad_input;
 mod boot;
 mod campaigns;
 mod effectiveness;
+mod report;
 mod support;
 mod tools;
+mod trust;
+mod workers;

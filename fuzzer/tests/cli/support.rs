@@ -128,6 +128,27 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Processes that keep the processors busy. Dropping it ends them.
+pub(crate) struct Load {
+    children: Vec<Child>,
+}
+
+impl Load {
+    pub(crate) fn start(processes: usize) -> Self {
+        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("starts");
+        Self { children: (0..processes).map(|_| busy()).collect() }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A campaign that runs beside the test. Dropping it ends it.
 pub(crate) struct Background {
     child: Option<Child>,
@@ -144,7 +165,7 @@ impl Background {
         Self { child: Some(child) }
     }
 
-    fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().expect("runs").id()
     }
 
@@ -154,15 +175,12 @@ impl Background {
 
     /// Process number of its QEMU, once it has one that has replaced itself by QEMU.
     pub(crate) fn qemu(&self) -> Option<u32> {
-        let parent = self.id();
-        fs::read_dir("/proc").expect("/proc").filter_map(Result::ok).find_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            // `pid (name) state parent ...`; the name may hold anything, so the last parenthesis counts.
-            let (name, rest) = stat.rsplit_once(") ")?;
-            let is_child = rest.split(' ').nth(1)?.parse() == Ok(parent);
-            (is_child && name.contains("(qemu-system")).then_some(pid)
-        })
+        // One that is asked for its version only has no machine.
+        let has_machine = |pid: &u32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains("control=")
+        };
+        children_named(self.id(), "(qemu-system").into_iter().find(has_machine)
     }
 
     pub(crate) fn wait(mut self) -> Run {
@@ -179,10 +197,36 @@ impl Drop for Background {
     }
 }
 
+/// Processes that a process has started.
+pub(crate) fn children(parent: u32) -> Vec<u32> {
+    children_named(parent, "(")
+}
+
+/// Those whose names begin so.
+fn children_named(parent: u32, begin: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    let child = |entry: fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // `pid (name) state parent ...`; the name may hold anything, so the last parenthesis counts.
+        let (name, rest) = stat.rsplit_once(") ")?;
+        let is_child = rest.split(' ').nth(1)?.parse() == Ok(parent) && !rest.starts_with('Z');
+        (is_child && name.contains(begin)).then_some(pid)
+    };
+    entries.filter_map(child).collect()
+}
+
 /// Sends a signal to a process that the test knows to be one of its own.
 pub(crate) fn signal_to(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process number");
     kill_process(pid, signal).expect("the process is there");
+}
+
+/// Sends a signal to a process of the test's that may have ended.
+pub(crate) fn signal_if_there(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
 }
 
 /// Whether a process has ended.

@@ -27,19 +27,54 @@ fn doctor_says_what_is_missing_and_how_to_get_it() {
 #[test]
 fn bench_speed_measures_both_sides() {
     let _turn = machine();
-    let report = hyperfuzz(["bench", "speed", "--time", "2", "--json"]).exits(0).events().remove(0);
+    let scratch = tempfile::tempdir().unwrap();
+    let csv = scratch.path().join("speed.csv");
+    let args = [
+        "bench",
+        "speed",
+        "--time",
+        "2",
+        "--beside-reset",
+        "loadvm",
+        "--json",
+        "--csv",
+        csv.to_str().unwrap(),
+    ];
+    let report = hyperfuzz(args).exits(0).events().remove(0);
+    let other = &report["beside_reset"];
+    assert_eq!(other["reset"], "loadvm", "{report}");
     for field in [
-        "calls_per_program",
-        "ceiling_executions_per_second",
-        "engine_executions_per_second",
-        "engine_calls_per_second",
-        "fuzzer_executions_per_second",
-        "fuzzer_calls_per_second",
-        "engine_to_ceiling",
-        "fuzzer_to_engine",
+        "/calls_per_program",
+        "/ceiling/programs_per_second",
+        "/ceiling/processor_microseconds",
+        "/engine/programs_per_second",
+        "/engine/calls_per_second",
+        "/engine/processor_microseconds",
+        "/fuzzer/programs_per_second",
+        "/fuzzer/calls_per_second",
+        "/fuzzer/host_microseconds",
+        "/engine_to_ceiling",
+        "/engine_to_ceiling_by_processor",
+        "/fuzzer_to_engine",
+        "/fuzzer_to_engine_by_processor",
+        "/engine_parts/reset_microseconds",
+        "/engine_parts/guest_microseconds",
+        "/fuzzer_parts/lower_microseconds",
+        "/fuzzer_parts/read_back_microseconds",
+        "/reset/microseconds_per_page",
+        "/memory/0",
+        "/memory/1",
+        "/beside_reset/engine_programs_per_second",
     ] {
-        assert!(report[field].as_f64().is_some_and(|v| v > 0.0 && v.is_finite()), "{field}: {report}");
+        let value = report.pointer(field).and_then(|value| value.as_f64());
+        assert!(value.is_some_and(|v| v > 0.0 && v.is_finite()), "{field}: {report}");
     }
+    let points = report["reset"]["points"].as_array().unwrap();
+    let pages: Vec<u64> = points.iter().map(|point| point["pages"].as_u64().unwrap()).collect();
+    assert!(pages.len() > 4 && pages.is_sorted() && pages.last() > Some(&1024), "{pages:?}");
+    let lines = std::fs::read_to_string(csv).unwrap();
+    assert!(lines.lines().all(|line| line.split(',').count() == 4), "{lines}");
+    assert!(lines.contains("\nreference-hvm,reset,microseconds per page,"), "{lines}");
     // Nothing can be faster than the same programs without host and reset; the rest is noise of a short run.
     assert!(report["engine_to_ceiling"].as_f64().unwrap() <= 1.5, "{report}");
 }

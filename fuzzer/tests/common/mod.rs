@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write,
-    path::Path,
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -10,13 +9,11 @@ use std::{
 use coverage_hypercall::harness::Canary;
 use hyperfuzz::{
     doctor,
-    engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine},
+    engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine, version},
     program::{Program, lower, text, transcript},
     target::{Settings, Target},
 };
 use planted_bugs::Bug;
-
-const QEMU: &str = "qemu-system-x86_64";
 
 /// A call that has no completion: it did not return.
 pub(crate) const NEVER: &str = "never";
@@ -48,17 +45,19 @@ pub(crate) fn settings(plants: &[Bug]) -> Settings {
 
 /// The switches of a machine.
 pub(crate) fn settings_of(target: Target, plants: &[Bug]) -> Settings {
-    let found = Command::new(QEMU).arg("--version").output();
+    // CONTRIBUTING.md says how to test another QEMU, and the other way to reset it.
+    let qemu = version::default_binary();
+    let found = Command::new(&qemu).arg("--version").output();
     assert!(
         found.is_ok_and(|output| output.status.success()),
-        "{QEMU} does not run: `hyperfuzz doctor --install` provides it"
+        "{qemu:?} does not run: `hyperfuzz doctor --install` provides it"
     );
     // Tests run side by side, an engine pins itself: they take turns on the cores.
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let cores = doctor::usable_cores();
     let core = cores.get(NEXT.fetch_add(1, Ordering::Relaxed) % cores.len().max(1)).copied();
     let names: Vec<String> = plants.iter().map(|bug| bug.name().to_owned()).collect();
-    Settings::new(target, &names, Path::new(QEMU), core).expect("the switches are right")
+    Settings::new(target, &names, &qemu, core).expect("the switches are right")
 }
 
 impl Vm {

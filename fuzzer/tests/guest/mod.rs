@@ -51,6 +51,8 @@ core::arch::global_asm!(
     "movl $({BASE} + guest_beacon - guest_start), %edi",
     "jmp 1f",
     "1: .byte 0x0f, 0x1f, 0x80, {READY}, 'Z', 'F', 'H', 0x90",
+    "jmp 2f",
+    "2:",
     "movzbl 0x401008, %ebx", // first byte of the request
     "incl 0x620000",
     "cmpl $1, 0x620000",

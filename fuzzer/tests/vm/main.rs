@@ -9,6 +9,7 @@ pub(crate) mod common;
 pub(crate) mod machine_code;
 
 mod agent;
+mod alike;
 mod answers;
 mod argo;
 mod corpora;

@@ -6,6 +6,8 @@ mod shape;
 mod structure;
 mod value;
 
+use std::cell::RefCell;
+
 use coverage_hypercall::harness::CmpEntry;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -160,7 +162,8 @@ pub fn apply<R: Rng + ?Sized>(
     donor: Option<&Program>,
     hints: &[CmpHint],
 ) -> bool {
-    let before = program.clone();
+    let mut before = BEFORE.take();
+    before.clone_from(program);
     let done = match mutation {
         Mutation::None => false,
         Mutation::Insert => structure::insert(program, rng, interface),
@@ -180,11 +183,17 @@ pub fn apply<R: Rng + ?Sized>(
         Mutation::Domain => resource::domain(program, rng),
         Mutation::Vcpu => resource::vcpu(program, rng),
     };
-    if done && *program != before && validate::validate(program).is_ok() {
-        return true;
+    let good = done && *program != before && validate::validate(program).is_ok();
+    if !good {
+        program.clone_from(&before);
     }
-    *program = before;
-    false
+    BEFORE.set(before);
+    good
+}
+
+thread_local! {
+    /// Memory for programs as they were: there is an attempt or more for each execution.
+    static BEFORE: RefCell<Program> = const { RefCell::new(Program { calls: Vec::new() }) };
 }
 
 /// Index of a call, if there is one.

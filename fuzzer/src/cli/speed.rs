@@ -1,0 +1,308 @@
+//! `hyperfuzz bench speed`: how fast the fuzzer is, as ratios of one run.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
+use super::{
+    Exit,
+    options::{CampaignOptions, TargetOptions, duration},
+    session::session,
+};
+use crate::{
+    campaign::store,
+    engine::{Engine, Execution, Outcome, Request, Split, qemu::QemuEngine, version::Reset},
+    interface::interface,
+    program::{Program, generate, lower},
+    report::{live::emit, output::say},
+    speed::{
+        clock::{Clock, Cost, memory},
+        measure, median,
+        report::{OracleCost, OtherReset, Parts, Rate, Report},
+        reset::reset_cost,
+    },
+    target::{Oracles, Settings, Target},
+    triage::verify,
+};
+
+/// Arguments of `hyperfuzz bench speed`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Speed {
+    /// Time of each measurement.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10")]
+    time: Duration,
+    /// Calls in each program of the engine's measurement.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=64))]
+    calls: u64,
+    /// Seed of the programs.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Measure this program instead of generated ones.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Measure this target as well, in turns with the other.
+    #[arg(long, value_name = "NAME")]
+    beside: Option<Target>,
+    /// Measure the bare engine with another way to reset the machine as well: `loadvm` shows what the reset in QEMU's process buys.
+    #[arg(long, value_name = "HOW")]
+    beside_reset: Option<Reset>,
+    /// Write the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write the result into this file as well, one number in a line: target, of, what, value.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Programs that are measured in turn, so that no single one makes the figure.
+const PROGRAMS: usize = 20;
+/// Turns inside the guest for the ceiling, for programs of ten calls. Longer ones take fewer: what guests may do in one
+/// execution is limited.
+const TURNS: u32 = 20;
+/// Rounds; the median of them is reported.
+const ROUNDS: usize = 5;
+
+/// One target under measurement.
+struct Side {
+    settings: Settings,
+    engine: QemuEngine,
+    /// With oracles, where the other engine has none.
+    with_oracles: Option<QemuEngine>,
+    engine_costs: Vec<Cost>,
+    ceiling_costs: Vec<Cost>,
+    /// Time of the engine in all rounds.
+    splits: Vec<Split>,
+    /// Time of an execution with oracles against that of one without.
+    oracle_ratios: Vec<f64>,
+}
+
+/// The median of one number of costs.
+fn median_of(costs: &[Cost], number: impl Fn(&Cost) -> f64) -> f64 {
+    median(costs.iter().map(number).collect())
+}
+
+/// The rate of programs of so many calls. Differences of noisy times may come out below zero.
+fn rate(costs: &[Cost], calls: f64) -> Rate {
+    let wall = median_of(costs, |cost| cost.wall).max(1e-9);
+    Rate {
+        programs_per_second: 1.0 / wall,
+        calls_per_second: calls / wall,
+        calls_per_program: calls,
+        processor_microseconds: median_of(costs, |cost| cost.processor()).max(1e-3 / 1e6) * 1e6,
+        host_microseconds: median_of(costs, |cost| cost.host).max(0.0) * 1e6,
+    }
+}
+
+impl Side {
+    fn new(settings: Settings) -> anyhow::Result<Self> {
+        let engine = settings.start()?;
+        let with_oracles = match settings.oracles() {
+            Oracles::Off => Some(settings.clone().with_oracles(Oracles::On).start()?),
+            Oracles::On | Oracles::Audit => None,
+        };
+        let (engine_costs, ceiling_costs) = (Vec::new(), Vec::new());
+        let (splits, oracle_ratios) = (Vec::new(), Vec::new());
+        Ok(Self { settings, engine, with_oracles, engine_costs, ceiling_costs, splits, oracle_ratios })
+    }
+
+    /// Measures one round: programs once, and the same repeated inside the guest.
+    fn round(
+        &mut self,
+        once: &[Vec<u8>],
+        many: &[Vec<u8>],
+        turns: u32,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        let mut execution = Execution::default();
+        let single = measure(&mut self.engine, once, time, &mut execution)?;
+        let repeated = measure(&mut self.engine, many, time, &mut execution)?;
+        self.engine_costs.push(single.cost);
+        self.splits.push(single.split);
+        if let Some(engine) = &mut self.with_oracles {
+            let with = measure(engine, once, time, &mut execution)?;
+            self.oracle_ratios.push(with.cost.wall / single.cost.wall);
+        }
+        // What the doorbell, the reset and the read-back cost is in both, once: it drops out.
+        self.ceiling_costs.push((repeated.cost - single.cost) / f64::from(turns - 1));
+        Ok(())
+    }
+
+    /// Measures resets and the whole fuzzer, and puts everything together.
+    fn report(mut self, calls: f64, once: &[Vec<u8>], args: &Speed) -> anyhow::Result<Report> {
+        let reset = reset_cost(&mut self.engine)?;
+        let qemu_memory = self.engine.process_id().and_then(memory);
+        let reset_by = self.engine.way().0.to_string();
+        drop((self.engine, self.with_oracles));
+        let (engine, ceiling) = (rate(&self.engine_costs, calls), rate(&self.ceiling_costs, calls));
+        let beside_reset = args
+            .beside_reset
+            .map(|reset| other_reset(&self.settings, reset, once, args.time, engine.programs_per_second))
+            .transpose()?;
+        let (fuzzer, fuzzer_parts) = fuzzer(&self.settings, args)?;
+        let processor_of_calls = |rate: &Rate| rate.processor_microseconds / rate.calls_per_program.max(1e-9);
+        // The parts of the round that stands in the middle.
+        let parts = |split: &Split| Parts::of(split);
+        let mut splits: Vec<Parts> = self.splits.iter().map(parts).collect();
+        splits.sort_by(|one, other| one.engine().total_cmp(&other.engine()));
+        Ok(Report {
+            target: self.settings.target().to_string(),
+            calls_per_program: calls,
+            engine_to_ceiling: engine.programs_per_second / ceiling.programs_per_second,
+            engine_to_ceiling_by_processor: ceiling.processor_microseconds / engine.processor_microseconds,
+            fuzzer_to_engine: fuzzer.calls_per_second / engine.calls_per_second,
+            fuzzer_to_engine_by_processor: processor_of_calls(&engine) / processor_of_calls(&fuzzer),
+            ceiling,
+            engine,
+            fuzzer,
+            engine_parts: splits[splits.len() / 2],
+            fuzzer_parts,
+            reset,
+            memory: [qemu_memory, memory(std::process::id())],
+            reset_by,
+            beside_reset,
+            engine_to_beside: None,
+            beside: None,
+            oracles: (!self.oracle_ratios.is_empty()).then(|| {
+                let slower = median(self.oracle_ratios);
+                OracleCost {
+                    engine_programs_per_second: engine.programs_per_second / slower,
+                    cost: 1.0 - 1.0 / slower,
+                }
+            }),
+        })
+    }
+}
+
+/// Measures the bare engine with another way to reset the machine, beside one of a known rate.
+fn other_reset(
+    settings: &Settings,
+    reset: Reset,
+    programs: &[Vec<u8>],
+    time: Duration,
+    rate: f64,
+) -> anyhow::Result<OtherReset> {
+    let mut engine = settings.clone().with_reset(reset).start()?;
+    let measured = measure(&mut engine, programs, time, &mut Execution::default())?;
+    Ok(OtherReset {
+        reset: engine.way().0.to_string(),
+        engine_programs_per_second: 1.0 / measured.cost.wall,
+        engine_to_this: rate * measured.cost.wall,
+    })
+}
+
+pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {
+    let settings = args.target.settings()?;
+    let mut sides = vec![Side::new(settings.clone())?];
+    if let Some(beside) = args.beside {
+        sides.push(Side::new(settings.on(beside))?);
+    }
+    let programs = match &args.program {
+        Some(file) => vec![store::load_program(file)?],
+        None => programs(&mut sides, args)?,
+    };
+    let calls =
+        programs.iter().map(|program| program.calls.len()).sum::<usize>() as f64 / programs.len() as f64;
+    let once: Vec<_> = lowered(&programs, 1)?;
+    let turns = TURNS * 10 / u32::try_from(args.calls).unwrap_or(u32::MAX).max(10);
+    let many: Vec<_> = lowered(&programs, turns)?;
+    // Interleaved, so that a slow moment of the machine hits all sides.
+    let slice = args.time / ROUNDS as u32;
+    for _ in 0..ROUNDS {
+        for side in &mut sides {
+            side.round(&once, &many, turns, slice)?;
+        }
+    }
+    let mut reports =
+        sides.into_iter().map(|side| side.report(calls, &once, args)).collect::<anyhow::Result<Vec<_>>>()?;
+    let beside = (reports.len() > 1).then(|| reports.remove(1));
+    let mut report = reports.remove(0);
+    if let Some(other) = beside {
+        report.engine_to_beside = Some(report.engine.programs_per_second / other.engine.programs_per_second);
+        report.beside = Some(Box::new(other));
+    }
+    if let Some(file) = &args.csv {
+        fs::write(file, report.csv()).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if args.json {
+        emit(&report);
+    } else {
+        say!("{}", report.table());
+        if let (Some(other), Some(ratio)) = (&report.beside, report.engine_to_beside) {
+            say!("{}", other.table());
+            say!("bare engine: {} / {} {ratio:.2}\n", report.target, other.target);
+        }
+        say!("Medians of {ROUNDS} rounds; the ratios are of this run, the rates of this machine.");
+    }
+    Ok(Exit::Clean)
+}
+
+/// Generated programs of the wanted length whose calls all come back, on each side.
+fn programs(sides: &mut [Side], args: &Speed) -> anyhow::Result<Vec<Program>> {
+    let mut rng = Pcg64Mcg::seed_from_u64(args.seed);
+    let mut found = Vec::new();
+    let mut execution = Execution::default();
+    for _ in 0..10_000 {
+        let mut program = generate::program(&mut rng, interface(), args.calls as usize);
+        while program.calls.len() < args.calls as usize {
+            program.calls.extend(generate::call(&mut rng, interface(), &program.calls));
+        }
+        let Ok(lowered) = lower::lower(&program, 1) else { continue };
+        let mut good = true;
+        for side in &mut *sides {
+            side.engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution)?;
+            good &= execution.outcome == Outcome::Done && execution.calls.len() == program.calls.len();
+        }
+        if good {
+            found.push(program);
+            if found.len() == PROGRAMS {
+                return Ok(found);
+            }
+        }
+    }
+    anyhow::bail!("found only {} programs whose calls all return; the target may be broken", found.len())
+}
+
+fn lowered(programs: &[Program], turns: u32) -> anyhow::Result<Vec<Vec<u8>>> {
+    programs.iter().map(|program| Ok(lower::lower(program, turns)?.bytes)).collect()
+}
+
+/// Runs a campaign that starts from the seeds.
+fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts)> {
+    let scratch = tempfile::tempdir()?;
+    let options = CampaignOptions {
+        check_every: None,
+        replays: verify::REPLAYS,
+        execs: None,
+        corpus: "seeds".into(),
+        until_finding: false,
+        max_calls: args.calls as u16,
+        json: false,
+    };
+    // Booting is no part of the rate.
+    let clock = Clock::start(None);
+    drop(settings.start()?);
+    let boot = clock.stop(None);
+    let clock = Clock::start(None);
+    let directory = scratch.path().join("campaign");
+    let session = session(settings, &directory, args.seed, Some(args.time), &options, None)?;
+    let cost = clock.stop(None) - boot;
+    let statistics = &session.statistics;
+    let executions = statistics.executions.max(1) as f64;
+    let seconds = session.elapsed().as_secs_f64().max(1e-3);
+    let mut parts = Parts::of(&statistics.split);
+    parts.lower_microseconds = statistics.lowering.as_secs_f64() * 1e6 / executions;
+    let all = seconds * 1e6 / executions;
+    parts.loop_microseconds = (all - parts.lower_microseconds - parts.engine()).max(0.0);
+    let rate = Rate {
+        programs_per_second: executions / seconds,
+        calls_per_second: statistics.calls as f64 / seconds,
+        calls_per_program: statistics.calls as f64 / executions,
+        processor_microseconds: cost.processor() * 1e6 / executions,
+        host_microseconds: cost.host * 1e6 / executions,
+    };
+    Ok((rate, parts))
+}

@@ -1,0 +1,28 @@
+//! The hypervisor's source code as it was built: it travels inside the executable, so that a report shows what was fuzzed
+//! and not what lies in some directory by now.
+
+use include_dir::{Dir, include_dir};
+
+const HYPERVISOR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../hypervisor");
+const CONTRACT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../coverage-hypercall/src");
+
+/// The text of a source file, by its path below the repository.
+pub fn text(path: &str) -> Option<&'static str> {
+    if let Some(rest) = path.strip_prefix("hypervisor/") {
+        return HYPERVISOR.get_file(rest)?.contents_utf8();
+    }
+    CONTRACT.get_file(path.strip_prefix("coverage-hypercall/src/")?)?.contents_utf8()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_found_by_the_names_that_stacks_have() {
+        let text = text("hypervisor/src/hypercall/sched_op.rs").expect("it is part of the image");
+        assert!(text.contains("fn poll"));
+        assert_eq!(super::text("library/core/src/ptr.rs"), None);
+        assert_eq!(super::text("hypervisor/../Cargo.toml"), None);
+    }
+}

@@ -1,0 +1,374 @@
+//! What a report is made of: everything that a campaign's directory says, in the form in which the page's script takes it.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader, ErrorKind},
+    path::Path,
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    campaign::{
+        operations::Record,
+        store::{self, Description},
+    },
+    coverage::{FileCoverage, Map, sources},
+    interface::interface,
+    report::operations::{by_frequency, error_name},
+};
+
+/// Most points of a curve: more cannot be seen.
+const POINTS: usize = 500;
+/// Most findings that are shown whole.
+const FINDINGS: usize = 500;
+/// Most functions in the list of what comes next.
+const FRONTIER: usize = 80;
+/// Longest line of metrics that is read.
+const MAX_LINE: usize = 1 << 16;
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+pub struct Data {
+    /// What the campaign is about.
+    pub campaign: Description,
+    /// Seed of the campaign, as text: scripts have no integers of 64 bits.
+    pub seed: String,
+    /// Progress over all sessions, in ascending order of time.
+    pub series: Vec<Sample>,
+    /// Figures of the engine, from the last line of metrics.
+    pub health: Value,
+    /// Edges that were covered, and edges that there are.
+    pub edges: (usize, usize),
+    /// Executions over all sessions.
+    pub executions: u64,
+    /// Findings as they are stored.
+    pub findings: Vec<Value>,
+    /// Findings that are not shown because there are too many.
+    pub more_findings: usize,
+    /// One for each operation of the interface.
+    pub operations: Vec<Row>,
+    /// Source files with coverage; none where the campaign's build is not the one that this hyperfuzz carries.
+    pub files: Vec<SourceFile>,
+    /// Functions that were entered and not executed whole, those with most to gain first.
+    pub frontier: Vec<Next>,
+}
+
+/// A moment of the campaign.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Sample {
+    /// Seconds since the first session began; the time between sessions does not count.
+    pub t: f64,
+    /// Executions.
+    pub x: u64,
+    /// Calls.
+    pub c: u64,
+    /// Edges that the corpus covers.
+    pub e: u64,
+    /// Programs in the corpus.
+    pub p: u64,
+    /// Findings.
+    pub f: u64,
+}
+
+/// An operation.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    name: &'static str,
+    ok: u64,
+    /// Errors with their counts, the most frequent first.
+    errors: Vec<(String, u64)>,
+    faulted: u64,
+    not_issued: u64,
+    edges: u64,
+}
+
+/// A source file.
+#[derive(Debug, Serialize)]
+pub struct SourceFile {
+    path: String,
+    covered: usize,
+    lines: usize,
+    /// One character for each line: `1` executed, `0` not, space where there is no code.
+    states: String,
+    /// Name, line, edges and covered edges of each function.
+    functions: Vec<(String, u32, u32, u32)>,
+    text: &'static str,
+}
+
+/// A function of which more could be executed.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Next {
+    file: String,
+    function: String,
+    /// Edges that were not covered, and edges that there are.
+    missing: u32,
+    edges: u32,
+    /// Where the first of them begin.
+    lines: Vec<u32>,
+    /// The operation that most of what is covered of it is due to, more than to chance.
+    operation: Option<String>,
+}
+
+/// A line of metrics, as far as it is needed here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Metrics {
+    session: u64,
+    seconds: f64,
+    executions: u64,
+    calls: u64,
+    edges: u64,
+    corpus: u64,
+    findings: u64,
+}
+
+impl Data {
+    /// Reads a campaign's directory. `map` is what its edges mean in terms of source code, if that is known.
+    ///
+    /// # Errors
+    /// When it is no campaign, or a file in it cannot be read or understood.
+    pub fn read(campaign: &Path, map: Option<&Map>) -> anyhow::Result<Self> {
+        let description = store::description(campaign)?;
+        let record = Record::load(campaign)?.unwrap_or_default();
+        let files = map.map(|map| map.files(&record.covered)).unwrap_or_default();
+        let place = |edge| map.and_then(|map| map.place(edge)).map(|(function, file, _)| (function, file));
+        let (series, health) = metrics(&campaign.join("metrics.jsonl"))?;
+        let mut findings = findings(&campaign.join("findings"))?;
+        let more_findings = findings.len().saturating_sub(FINDINGS);
+        findings.truncate(FINDINGS);
+        Ok(Self {
+            seed: description.seed.to_string(),
+            campaign: description,
+            series: thin(&series),
+            health,
+            edges: (record.covered.len(), record.edges_total),
+            executions: record.executions,
+            findings,
+            more_findings,
+            operations: rows(&record),
+            frontier: frontier(&files, &record, place),
+            files: source_files(&files),
+        })
+    }
+}
+
+/// Reads the metrics of all sessions as one curve. A line that a killed fuzzer left unfinished is passed over.
+fn metrics(path: &Path) -> anyhow::Result<(Vec<Sample>, Value)> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Value::Null)),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut series: Vec<Sample> = Vec::new();
+    let mut health = Value::Null;
+    let (mut session, mut before) = (0, Sample::default());
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+        if line.len() > MAX_LINE {
+            continue;
+        }
+        let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
+        let Ok(now) = Metrics::deserialize(&value) else { continue };
+        if now.session != session {
+            session = now.session;
+            before = series.last().copied().unwrap_or_default();
+        }
+        series.push(Sample {
+            t: before.t + now.seconds.max(0.0),
+            x: before.x + now.executions,
+            c: before.c + now.calls,
+            // A session that goes on starts with the corpus: it has to cover again what was covered.
+            e: now.edges.max(before.e),
+            p: now.corpus.max(before.p),
+            f: before.f + now.findings,
+        });
+        health = value;
+    }
+    Ok((series, health))
+}
+
+/// At most [`POINTS`] of a curve, with the first and the last one, and with every step in findings.
+fn thin(series: &[Sample]) -> Vec<Sample> {
+    let every = series.len().div_ceil(POINTS).max(1);
+    let last = series.len().saturating_sub(1);
+    let keeps = |at: usize| at.is_multiple_of(every) || at == last || series[at].f != series[at - 1].f;
+    (0..series.len()).filter(|at| keeps(*at)).map(|at| series[at]).collect()
+}
+
+/// The stored findings, in the order in which they were found.
+fn findings(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+        let path =
+            entry.with_context(|| format!("cannot list {}", path.display()))?.path().join("finding.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            // Not complete, or left by an earlier version.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        found.push(
+            serde_json::from_slice::<Value>(&text)
+                .with_context(|| format!("{} is not a finding", path.display()))?,
+        );
+    }
+    found.sort_by(|a, b| {
+        let at = |finding: &Value| finding["after_seconds"].as_f64().unwrap_or(f64::MAX);
+        at(a).total_cmp(&at(b)).then_with(|| a["bucket"].as_str().cmp(&b["bucket"].as_str()))
+    });
+    Ok(found)
+}
+
+fn rows(record: &Record) -> Vec<Row> {
+    interface()
+        .operations()
+        .iter()
+        .map(|operation| {
+            let counters = record.operations.get(operation.name).cloned().unwrap_or_default();
+            let errors = by_frequency(&counters);
+            Row {
+                name: operation.name,
+                ok: counters.succeeded,
+                errors: errors.into_iter().map(|(value, count)| (error_name(value), count)).collect(),
+                faulted: counters.faulted,
+                not_issued: counters.not_issued,
+                edges: counters.edges,
+            }
+        })
+        .collect()
+}
+
+fn source_files(files: &BTreeMap<String, FileCoverage>) -> Vec<SourceFile> {
+    let known = files.iter().filter_map(|(path, file)| Some((path, file, sources::text(path)?)));
+    known
+        .map(|(path, file, text)| SourceFile {
+            path: path.clone(),
+            covered: file.covered(),
+            lines: file.lines.len(),
+            states: (1..=text.lines().count() as u32)
+                .map(|line| match file.lines.get(&line) {
+                    Some(true) => '1',
+                    Some(false) => '0',
+                    None => ' ',
+                })
+                .collect(),
+            functions: file.functions.iter().map(|f| (f.name.clone(), f.line, f.edges, f.covered)).collect(),
+            text,
+        })
+        .collect()
+}
+
+/// What could come next: functions that were entered and have edges left, with the operation that leads there. `place` gives the
+/// function and the file of an edge.
+fn frontier<'a>(
+    files: &BTreeMap<String, FileCoverage>,
+    record: &Record,
+    place: impl Fn(u32) -> Option<(&'a str, &'a str)>,
+) -> Vec<Next> {
+    // How often operations occur in first programs: in each function, and over all.
+    let mut overall: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut within: BTreeMap<(&str, &str), BTreeMap<&str, f64>> = BTreeMap::new();
+    for edge in &record.covered {
+        let Some((function, file)) = place(*edge) else { continue };
+        for operation in record.covered_by(*edge) {
+            *overall.entry(operation).or_default() += 1.0;
+            *within.entry((file, function)).or_default().entry(operation).or_default() += 1.0;
+        }
+    }
+    let all = record.covered.len().max(1) as f64;
+    let mut next: Vec<Next> = Vec::new();
+    for (path, file) in files.iter().filter(|(path, _)| path.starts_with("hypervisor/src/")) {
+        for function in file.functions.iter().filter(|f| f.covered > 0 && !f.frontier.is_empty()) {
+            let counts = within.get(&(path.as_str(), function.name.as_str()));
+            let due = counts.into_iter().flatten().map(|(operation, count)| {
+                (count / f64::from(function.covered) - overall[operation] / all, *operation)
+            });
+            let due = due.filter(|(more, _)| *more > 0.2).max_by(|a, b| a.0.total_cmp(&b.0));
+            next.push(Next {
+                file: path.clone(),
+                function: function.name.clone(),
+                missing: function.edges - function.covered,
+                edges: function.edges,
+                lines: function.frontier.iter().copied().take(8).collect(),
+                operation: due.map(|(_, operation)| operation.to_owned()),
+            });
+        }
+    }
+    next.sort_by(|a, b| {
+        b.missing.cmp(&a.missing).then_with(|| (&a.file, &a.function).cmp(&(&b.file, &b.function)))
+    });
+    next.truncate(FRONTIER);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coverage::FunctionCoverage;
+
+    #[test]
+    fn sessions_are_one_curve_and_a_torn_line_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let lines = [
+            r#"{"session":1,"seconds":5.0,"executions":10,"calls":50,"edges":7,"corpus":3,"findings":1}"#,
+            r#"{"session":1,"seconds":9.0,"executions":20,"calls":90,"edges":9,"corpus":4,"findings":1}"#,
+            r#"{"session":1,"seco"#,
+            r#"{"session":2,"seconds":2.0,"executions":5,"calls":9,"edges":8,"corpus":4,"findings":1,"restarts":3}"#,
+        ];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let (series, health) = metrics(&path).unwrap();
+        assert_eq!(series.len(), 3);
+        assert_eq!(series[2], Sample { t: 11.0, x: 25, c: 99, e: 9, p: 4, f: 2 });
+        assert_eq!(health["restarts"], 3);
+        assert_eq!(metrics(&dir.path().join("none")).unwrap().0, []);
+    }
+
+    #[test]
+    fn long_curves_are_thinned_and_keep_their_ends_and_steps() {
+        let sample = |n: usize| Sample { t: n as f64, f: u64::from(n > 3333), ..Sample::default() };
+        let series: Vec<_> = (0..10_001).map(sample).collect();
+        let thinned = thin(&series);
+        assert!(thinned.len() <= POINTS + 2, "{}", thinned.len());
+        assert_eq!(thinned.first(), series.first());
+        assert_eq!(thinned.last(), series.last());
+        assert!(thinned.iter().any(|sample| sample.t == 3334.0), "the moment of a finding stays");
+        assert_eq!(thin(&[]), []);
+    }
+
+    #[test]
+    fn what_comes_next_names_the_call_that_leads_there() {
+        let function = |name: &str, covered, frontier: &[u32]| FunctionCoverage {
+            name: name.into(),
+            line: 1,
+            edges: 5,
+            covered,
+            frontier: frontier.to_vec(),
+        };
+        let file = FileCoverage {
+            functions: vec![
+                function("entered", 2, &[7, 9]),
+                function("whole", 5, &[]),
+                function("never", 0, &[3]),
+            ],
+            ..FileCoverage::default()
+        };
+        let files = BTreeMap::from([("hypervisor/src/a.rs".to_owned(), file)]);
+        let record = Record {
+            covered: vec![0, 1, 2, 3],
+            by: vec![vec![0], vec![0], vec![1], vec![1]],
+            names: vec!["a.one".into(), "b.two".into()],
+            ..Record::default()
+        };
+        let place = |edge| Some((if edge < 2 { "entered" } else { "whole" }, "hypervisor/src/a.rs"));
+        let next = frontier(&files, &record, place);
+        assert_eq!(next.len(), 1);
+        assert_eq!((next[0].function.as_str(), next[0].missing), ("entered", 3));
+        assert_eq!(next[0].operation.as_deref(), Some("a.one"));
+        assert_eq!(next[0].lines, [7, 9]);
+    }
+}
