@@ -80,6 +80,7 @@ pub struct Settings {
 /// design, wait for something that never comes, need the harness, or run code of their own.
 const NOT_IN_DOM0: &[&str] = &[
     "sched_op.shutdown",
+    "sched_op.remote_shutdown",
     "sched_op.block",
     "sched_op.poll",
     "vcpu_op.down",

@@ -124,7 +124,7 @@ const LAST_WORDS: &[(&str, CrashKind)] = &[
 /// How every end of Xen begins on the console.
 const PANIC: &str = "Panic on CPU";
 /// How the end of the initial domain begins there: its own doing, whatever the reason.
-const DOMAIN_ENDED: &str = "Hardware Dom0 ";
+const DOMAIN_ENDED: [&str; 2] = ["Hardware Dom0 ", "Hardware domain 0 "];
 
 /// Looks at the console for what a budget or a reset cannot tell: whether it was a crash, of Xen or of the agent's domain.
 ///
@@ -143,7 +143,7 @@ pub(super) fn judge(
     let text = String::from_utf8_lossy(console);
     if text.contains(PANIC) {
         (Outcome::Crash, Some(Box::new(record(&text))))
-    } else if text.contains(DOMAIN_ENDED) {
+    } else if DOMAIN_ENDED.iter().any(|words| text.contains(words)) {
         (Outcome::Idle, None)
     } else if over_budget {
         (Outcome::Runaway, None)
@@ -209,6 +209,8 @@ mod tests {
 
         let ended = b"(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.\n";
         assert_eq!(judge(Outcome::Hang, true, ended).0, Outcome::Idle);
+        let reset = b"(XEN) Hardware domain 0 did unsupported soft reset, rebooting.\n";
+        assert_eq!(judge(Outcome::TripleFault, false, reset).0, Outcome::Idle);
         assert_eq!(judge(Outcome::Hang, false, b"(XEN) something else\n").0, Outcome::Hang);
         assert_eq!(judge(Outcome::Hang, true, b"(XEN) something else\n").0, Outcome::Runaway);
         assert_eq!(judge(Outcome::Done, false, panic).0, Outcome::Done, "a guest may write what it likes");
