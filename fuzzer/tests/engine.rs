@@ -254,7 +254,7 @@ fn every_end_is_seen_and_undone_from_outside() {
 fn before_qemu(directory: &Path, name: &str, action: &str) -> PathBuf {
     let text = format!(
         "test $1 != --version || exec qemu-system-x86_64 --version\n\
-         for word in \"$@\"; do case \"$word\" in *control=*) control=${{word##*control=}};; esac; done\n\
+         for word in \"$@\"; do case \"$word\" in *control=*) control=${{word##*control=}}; control=${{control%%,*}};; esac; done\n\
          dir=$(dirname \"$control\")\n{action}\nexec qemu-system-x86_64 \"$@\""
     );
     script(directory, name, &text)

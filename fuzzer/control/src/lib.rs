@@ -235,6 +235,13 @@ impl Control {
         self.state.store(state as u32, Ordering::Release);
     }
 
+    /// True where code at this offset in guest memory is the target's own: markers are honoured there. Nothing is before the
+    /// snapshot.
+    pub fn in_text(&self, offset: u64) -> bool {
+        let base = self.text_base.load(Ordering::Relaxed);
+        offset.wrapping_sub(base) < self.text_len.load(Ordering::Relaxed)
+    }
+
     /// Copies out what [`Self::set_error`] stored: the buffer and the number of its bytes that are valid.
     pub fn error(&self) -> ([u8; MAX_ERROR], usize) {
         let mut text = [0; MAX_ERROR];

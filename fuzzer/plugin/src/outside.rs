@@ -23,7 +23,7 @@ use rustix::thread::{Pid, Timespec, futex, gettid};
 use crate::budget::{Account, Limits};
 use crate::counter::BLOCKS;
 use crate::process;
-use crate::translate::{Callbacks, Observer, VMRUN};
+use crate::translate::{Callbacks, Observer};
 
 /// The plugin. Set once, before the machine exists.
 static OUTSIDE: OnceLock<Outside> = OnceLock::new();
@@ -37,8 +37,6 @@ const STILL_TICKS: u32 = 100;
 const FRUITLESS: u64 = 20;
 /// Looks in a row at which all of QEMU sleeps, after which the machine is taken to be halted.
 const ASLEEP_LOOKS: u32 = 3;
-/// Places with VMRUN that are known at most: a hypervisor has one or two.
-const MAX_EXITS_TO: usize = 64;
 
 /// What the machine is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,8 +59,6 @@ struct Outside {
     ram: OnceLock<(usize, usize)>,
     account: Account,
     phase: AtomicU32,
-    /// Where the hypervisor goes on after a VM exit: offsets in guest memory.
-    exits_to: Mutex<Vec<usize>>,
     /// When the run began.
     began: Mutex<Option<Instant>>,
     /// The vCPU's thread; 0 before it has executed a marker.
@@ -82,7 +78,6 @@ pub(crate) fn install(ram: &str, control: &'static Control) -> Result<&'static d
         ram: OnceLock::new(),
         account: Account::default(),
         phase: AtomicU32::new(Phase::Boot as u32),
-        exits_to: Mutex::default(),
         began: Mutex::default(),
         vcpu: AtomicI32::new(0),
     });
@@ -112,12 +107,6 @@ impl Outside {
     /// Changes the phase, if it is `from`.
     fn advance(&self, from: Phase, to: Phase) -> bool {
         self.phase.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// True where markers at this offset are honoured.
-    fn in_text(&self, offset: u64) -> bool {
-        let base = self.control.text_base.load(Ordering::Relaxed);
-        offset.wrapping_sub(base) < self.control.text_len.load(Ordering::Relaxed)
     }
 
     /// Hands the machine to the host.
@@ -264,23 +253,8 @@ impl Observer for Outside {
         (offset < len).then_some(offset)
     }
 
-    fn note_vmrun(&self, offset: usize) -> bool {
-        // Where the hypervisor's code lies is not known before the snapshot.
-        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
-        if known && !self.in_text(offset as u64) {
-            return false;
-        }
-        let mut exits_to = lock(&self.exits_to);
-        let next = offset + VMRUN.len();
-        let noted = exits_to.contains(&next);
-        if !noted && exits_to.len() < MAX_EXITS_TO {
-            exits_to.push(next);
-        }
-        exits_to.contains(&next)
-    }
-
-    fn is_behind_vmrun(&self, offset: usize) -> bool {
-        lock(&self.exits_to).contains(&offset)
+    fn control(&self) -> &'static Control {
+        self.control
     }
 
     fn callbacks(&self) -> &'static Callbacks {
@@ -312,14 +286,15 @@ unsafe extern "C" fn end_reached(_: c_uint, argument: *mut c_void) {
         Some(Marker::Crash) => End::Crash,
         Some(_) | None => return,
     };
-    if let Some(outside) = OUTSIDE.get().filter(|outside| outside.in_text((argument >> 8) as u64)) {
+    if let Some(outside) = OUTSIDE.get().filter(|outside| outside.control.in_text((argument >> 8) as u64)) {
         outside.end_here(end);
     }
 }
 
 /// Runs before each VMRUN of the hypervisor, and each marker that says the same.
 unsafe extern "C" fn guest_entered(_: c_uint, argument: *mut c_void) {
-    let Some(outside) = OUTSIDE.get().filter(|outside| outside.in_text(argument.addr() as u64)) else {
+    let Some(outside) = OUTSIDE.get().filter(|outside| outside.control.in_text(argument.addr() as u64))
+    else {
         return;
     };
     if outside.in_phase(Phase::Running) && !outside.account.enter_guest(Limits::of(outside.control)) {
@@ -329,7 +304,8 @@ unsafe extern "C" fn guest_entered(_: c_uint, argument: *mut c_void) {
 
 /// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
 unsafe extern "C" fn guest_left(_: c_uint, argument: *mut c_void) {
-    let Some(outside) = OUTSIDE.get().filter(|outside| outside.in_text(argument.addr() as u64)) else {
+    let Some(outside) = OUTSIDE.get().filter(|outside| outside.control.in_text(argument.addr() as u64))
+    else {
         return;
     };
     if outside.in_phase(Phase::Running) && !outside.account.leave_guest(Limits::of(outside.control)) {

@@ -25,7 +25,7 @@ use crate::edges;
 use crate::memory::Memory;
 use crate::qemu::{Cpu, Qemu};
 use crate::tables;
-use crate::translate::{BEGINS_BLOCK, Callbacks, Observer, VMRUN};
+use crate::translate::{BEGINS_BLOCK, Callbacks, Observer};
 
 /// The plugin. Set once, before the machine exists.
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
@@ -65,8 +65,6 @@ struct Machine {
     snapshot: Option<Snapshot>,
     /// Devices may differ from the snapshot.
     devices_touched: bool,
-    /// Where the hypervisor goes on after a VM exit: offsets in guest memory.
-    exits_to: Vec<usize>,
     /// Where the hypervisor changes page tables.
     tables: Vec<&'static TablesPlace>,
     run_began: Option<Instant>,
@@ -89,9 +87,6 @@ struct Plugin {
     account: Account,
     cpu: AtomicPtr<Cpu>,
 }
-
-/// Places with VMRUN that are known at most: a hypervisor has one or two.
-const MAX_EXITS_TO: usize = 64;
 
 /// The plugin; it exists before any callback is registered.
 fn plugin() -> Option<&'static Plugin> {
@@ -156,12 +151,6 @@ impl Plugin {
     fn fail(&self, text: &str) {
         self.control.set_error(text);
         wake(&self.control.answer);
-    }
-
-    /// True where markers at this offset are honoured.
-    fn in_text(&self, offset: u64) -> bool {
-        let base = self.control.text_base.load(Ordering::Relaxed);
-        offset.wrapping_sub(base) < self.control.text_len.load(Ordering::Relaxed)
     }
 
     /// A run that is over one of its limits ends here, in a callback of translated code.
@@ -380,27 +369,12 @@ impl Observer for Plugin {
         Some(offset)
     }
 
+    fn control(&self) -> &'static Control {
+        self.control
+    }
+
     fn counts(&self, address: u64) -> Option<*mut c_void> {
         edges::argument(self.control, address)
-    }
-
-    fn note_vmrun(&self, offset: usize) -> bool {
-        // Where the hypervisor's code lies is not known before the snapshot.
-        let known = self.control.text_len.load(Ordering::Relaxed) != 0;
-        if known && !self.in_text(offset as u64) {
-            return false;
-        }
-        let exits_to = &mut self.machine().exits_to;
-        let next = offset + VMRUN.len();
-        let noted = exits_to.contains(&next);
-        if !noted && exits_to.len() < MAX_EXITS_TO {
-            exits_to.push(next);
-        }
-        noted || exits_to.contains(&next)
-    }
-
-    fn is_behind_vmrun(&self, offset: usize) -> bool {
-        self.machine().exits_to.contains(&offset)
     }
 
     fn tables(&self, offset: usize, behind: u64) -> Option<(Callback, *mut c_void)> {
@@ -463,7 +437,7 @@ unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
         Some(Marker::Ready | Marker::Enter | Marker::Leave | Marker::Tables) | None => return,
     };
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if !plugin.in_text((argument >> 8) as u64) {
+    if !plugin.control.in_text((argument >> 8) as u64) {
         return;
     }
     plugin.reached.store(end as u32, Ordering::Relaxed);
@@ -505,7 +479,7 @@ unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     // SAFETY: the argument comes from `tables_argument`.
     let place = unsafe { &*argument.cast_const().cast::<TablesPlace>() };
-    if !plugin.in_text(place.offset as u64) {
+    if !plugin.control.in_text(place.offset as u64) {
         return;
     }
     let (old, new) = (plugin.layout.cr3(cpu), plugin.layout.rdi(cpu));
@@ -526,7 +500,9 @@ unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
 /// Runs before each VMRUN of the hypervisor, and each marker that says the same.
 unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if plugin.in_text(argument.addr() as u64) && !plugin.account.enter_guest(Limits::of(plugin.control)) {
+    if plugin.control.in_text(argument.addr() as u64)
+        && !plugin.account.enter_guest(Limits::of(plugin.control))
+    {
         plugin.stop_over_limit(cpu);
     }
 }
@@ -534,7 +510,9 @@ unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
 /// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
 unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if plugin.in_text(argument.addr() as u64) && !plugin.account.leave_guest(Limits::of(plugin.control)) {
+    if plugin.control.in_text(argument.addr() as u64)
+        && !plugin.account.leave_guest(Limits::of(plugin.control))
+    {
         plugin.stop_over_limit(cpu);
     }
 }

@@ -19,7 +19,7 @@ const fn kept(version: (u32, u32)) -> u32 {
         (10, 0) => 1 << 6,
         _ => 0,
     };
-    1 << 0 | physical
+    1 | physical
 }
 
 /// All TLBs that there can be.
@@ -94,19 +94,20 @@ mod tests {
     #[test]
     fn finds_the_tables_of_the_upper_half() {
         let mut memory = vec![0; 16 * TABLE];
+        let at = |page: usize| (page * TABLE) as u64;
         let mut put = |table: usize, index: usize, entry: u64| {
             memory[table * TABLE + index * 8..][..8].copy_from_slice(&entry.to_le_bytes());
         };
-        put(1, 0, (2 * TABLE as u64) | PRESENT);
-        put(1, 256, (3 * TABLE as u64) | PRESENT);
-        put(1, 511, 4 * TABLE as u64);
-        put(3, 7, (5 * TABLE as u64) | PRESENT);
-        put(3, 8, (6 * TABLE as u64) | PRESENT | LARGE);
-        put(3, 9, (3 * TABLE as u64) | PRESENT);
+        put(1, 0, at(2) | PRESENT);
+        put(1, 256, at(3) | PRESENT);
+        put(1, 511, at(4));
+        put(3, 7, at(5) | PRESENT);
+        put(3, 8, at(6) | PRESENT | LARGE);
+        put(3, 9, at(3) | PRESENT);
         put(3, 10, 1 << 40 | PRESENT);
-        put(5, 0, (7 * TABLE as u64) | PRESENT);
-        put(5, 1, (8 * TABLE as u64) | PRESENT | LARGE);
-        put(7, 3, (9 * TABLE as u64) | PRESENT);
+        put(5, 0, at(7) | PRESENT);
+        put(5, 1, at(8) | PRESENT | LARGE);
+        put(7, 3, at(9) | PRESENT);
         let mut pages = vec![false; 16];
         note_upper(&memory, TABLE, &mut pages);
         let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();

@@ -4,9 +4,12 @@
 
 use core::ffi::c_void;
 use core::ptr;
-use std::sync::OnceLock;
+use core::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
+
+use hyperfuzz_control::Control;
 
 use crate::api::{Api, Block, Callback, PluginId};
 use crate::edges;
@@ -15,10 +18,8 @@ use crate::edges;
 pub(crate) trait Observer: Sync {
     /// Code at this address in QEMU's memory is translated. Its offset in guest memory, if it lies there.
     fn translated(&self, host: *const u8) -> Option<usize>;
-    /// VMRUN was translated at this offset. False where that is no business of the hypervisor's.
-    fn note_vmrun(&self, offset: usize) -> bool;
-    /// True where the hypervisor goes on at this offset after a VM exit.
-    fn is_behind_vmrun(&self, offset: usize) -> bool;
+    /// The page that the host shares: it says where the hypervisor's code lies.
+    fn control(&self) -> &'static Control;
     /// What is called before a marker at this offset whose block begins with it and goes on with `mov cr3, rdi`, behind which, in
     /// virtual memory, the hypervisor goes on; none if that is executed like anything else.
     fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
@@ -46,6 +47,38 @@ pub(crate) struct Callbacks {
 
 /// The API and the observer. Set once, before anything is translated.
 static OBSERVED: OnceLock<(Api, &'static dyn Observer)> = OnceLock::new();
+
+/// Where the hypervisor goes on after a VM exit: offsets in guest memory.
+static EXITS_TO: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+/// Places with VMRUN that are known at most: a hypervisor has one or two.
+const MAX_EXITS_TO: usize = 64;
+
+fn exits_to() -> MutexGuard<'static, Vec<usize>> {
+    // A panic cannot leave it half changed: nothing that holds it panics.
+    EXITS_TO.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes that VMRUN was translated at this offset. False where that is no business of the hypervisor's.
+fn note_vmrun(control: &Control, offset: usize) -> bool {
+    // Where the hypervisor's code lies is not known before the snapshot.
+    let known = control.text_len.load(Ordering::Relaxed) != 0;
+    if known && !control.in_text(offset as u64) {
+        return false;
+    }
+    let mut exits_to = exits_to();
+    let next = offset + VMRUN.len();
+    let noted = exits_to.contains(&next);
+    let room = exits_to.len() < MAX_EXITS_TO;
+    if !noted && room {
+        exits_to.push(next);
+    }
+    noted || room
+}
+
+/// True where the hypervisor goes on at this offset after a VM exit.
+fn is_behind_vmrun(offset: usize) -> bool {
+    exits_to().contains(&offset)
+}
 
 /// Lets code be observed from now on.
 ///
@@ -77,7 +110,7 @@ fn switch_argument(offset: usize) -> *mut c_void {
 }
 
 /// VMRUN: AMD APM volume 3. Its operand is implicit.
-pub(crate) const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
 /// `mov cr3, rdi`.
 const MOV_CR3_RDI: [u8; 3] = [0x0f, 0x22, 0xdf];
 
@@ -117,7 +150,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
             let host = insn.host_address();
             let offset = observer.translated(host);
             // VMRUN ends its block, so where the hypervisor goes on behind it another one begins.
-            if let Some(offset) = offset.filter(|&offset| index == 0 && observer.is_behind_vmrun(offset)) {
+            if let Some(offset) = offset.filter(|&offset| index == 0 && is_behind_vmrun(offset)) {
                 insn.before(callbacks.leave, switch_argument(offset));
             }
             observer.translated(host.wrapping_add(code.len().saturating_sub(1)));
@@ -127,7 +160,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
         }
         if code == VMRUN {
             let offset = observer.translated(insn.host_address());
-            if let Some(offset) = offset.filter(|&offset| observer.note_vmrun(offset)) {
+            if let Some(offset) = offset.filter(|&offset| note_vmrun(observer.control(), offset)) {
                 insn.before(callbacks.enter, switch_argument(offset));
             }
         }

@@ -20,7 +20,7 @@ use super::{
     symptom::{self, Verdict},
 };
 use crate::{
-    engine::{Engine, EngineError, Execution},
+    engine::{Engine, EngineError, Execution, build_name},
     feedback::{self, Ended, Limits, Plan},
     interface::interface,
     program::{Program, generate, minimize, text},
@@ -56,7 +56,7 @@ pub fn run(
     let mut recorder =
         Recorder::new(&engine, &planted, &until, !strategy.reset, cap, [local.clone(), stop.clone()]);
     let classifier = Classifier::new(settings.symbols()?);
-    let build = hexadecimal(&engine.build_id());
+    let build = build_name(&engine.build_id());
     let edges_total = engine.counters();
     recorder.begin();
     let plan = Plan {
@@ -130,12 +130,6 @@ pub fn run(
         unexplained: recorder.unexplained,
         operations: operations.collect(),
     }))
-}
-
-/// A build identifier as people know it: without the zeros that fill its field.
-fn hexadecimal(id: &[u8]) -> String {
-    let len = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    id[..len].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The load average over a minute (proc(5), `loadavg`), per processor; zero where it cannot be had.

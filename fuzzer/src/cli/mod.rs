@@ -5,6 +5,7 @@ mod boot;
 mod corpus;
 mod doctor;
 mod effectiveness;
+mod export;
 mod fuzz;
 mod interface;
 mod options;
@@ -82,6 +83,8 @@ enum Command {
     /// List, show, convert and check program files.
     #[command(subcommand)]
     Corpus(corpus::Command),
+    /// Write a program, or that of a finding, as text, in wire form, or as a guest in C.
+    Export(export::Args),
     /// Print what the fuzzer knows of the hypercalls, or what a campaign did with each.
     Interface(interface::Args),
     /// Write one self-contained page about a campaign: progress, findings, operations, source coverage.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
+        Command::Export(args) => export::run(&args),
         Command::Interface(args) => interface::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),

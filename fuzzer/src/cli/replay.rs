@@ -10,10 +10,10 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Exit, options::TargetOptions, session::hexadecimal};
+use super::{Exit, options::TargetOptions};
 use crate::{
     campaign::store,
-    engine::{Engine, Execution},
+    engine::{Engine, Execution, build_name},
     program::text,
     report::{
         finding::{self, printable},
@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let settings = target.settings()?;
     let classifier = Classifier::new(settings.symbols()?);
     let mut engine = settings.start()?;
-    let build = hexadecimal(&engine.build_id());
+    let build = build_name(&engine.build_id());
     let other_build = expected.as_ref().filter(|stored| stored.build != build);
     let mut execution = Execution::default();
     let mut buckets = Vec::new();

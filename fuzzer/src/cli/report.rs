@@ -1,6 +1,9 @@
 //! `hyperfuzz report`: one page about a campaign, and its coverage for other tools.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 
@@ -37,7 +40,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let description = store::description(&args.campaign)?;
     let map = map_of(&description.build)?;
     if map.is_none() {
-        eprintln!(
+        // Who closed standard error does not want to know.
+        let _ = writeln!(
+            std::io::stderr(),
             "note: the campaign is about build {}, and this hyperfuzz carries another one: the report has no source code",
             description.build
         );

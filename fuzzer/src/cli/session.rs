@@ -19,7 +19,7 @@ use crate::{
         store::{Description, FORMAT, Store},
         team::lead::{self, Outcome, Team},
     },
-    engine::Engine,
+    engine::{Engine, build_name},
     feedback::{self, Ended, Limits, Plan, Strategy},
     interface::interface,
     program::Program,
@@ -160,7 +160,7 @@ pub(super) fn session(
 
 /// Edges and build of a target.
 fn facts(engine: &impl Engine) -> (usize, String) {
-    (engine.counters(), hexadecimal(&engine.build_id()))
+    (engine.counters(), build_name(&engine.build_id()))
 }
 
 /// What a campaign with these switches is about.
@@ -206,12 +206,6 @@ fn announce(live: &mut Live, store: &Store, initial: usize, known: &BTreeSet<Buc
         env!("CARGO_PKG_VERSION"),
         build.get(..12).unwrap_or(build),
     ));
-}
-
-/// A build identifier as people know it: without the zeros that fill its field.
-pub(super) fn hexadecimal(id: &[u8]) -> String {
-    let len = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    id[..len].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Session {

@@ -135,13 +135,17 @@ impl Side {
     fn report(mut self, calls: f64, once: &[Vec<u8>], args: &Speed) -> anyhow::Result<Report> {
         let reset = reset_cost(&mut self.engine)?;
         let qemu_memory = self.engine.process_id().and_then(memory);
-        let reset_by = self.engine.way().0.to_string();
+        let way = self.engine.way().0.to_string();
         drop((self.engine, self.with_oracles));
         let (engine, ceiling) = (rate(&self.engine_costs, calls), rate(&self.ceiling_costs, calls));
-        let beside_reset = args
-            .beside_reset
-            .map(|reset| other_reset(&self.settings, reset, once, args.time, engine.programs_per_second))
-            .transpose()?;
+        let other = |reset| -> anyhow::Result<OtherReset> {
+            let mut other = self.settings.clone().with_reset(reset).start()?;
+            let measured = measure(&mut other, once, args.time, &mut Execution::default())?;
+            let beside = rate(&[measured.cost], calls);
+            let engine_to_this = engine.programs_per_second / beside.programs_per_second;
+            Ok(OtherReset { way: other.way().0.to_string(), engine: beside, engine_to_this })
+        };
+        let beside_reset = args.beside_reset.map(other).transpose()?;
         let (fuzzer, fuzzer_parts) = fuzzer(&self.settings, args)?;
         let processor_of_calls = |rate: &Rate| rate.processor_microseconds / rate.calls_per_program.max(1e-9);
         // The parts of the round that stands in the middle.
@@ -162,10 +166,10 @@ impl Side {
             fuzzer_parts,
             reset,
             memory: [qemu_memory, memory(std::process::id())],
-            reset_by,
-            beside_reset,
             engine_to_beside: None,
             beside: None,
+            way,
+            beside_reset,
             oracles: (!self.oracle_ratios.is_empty()).then(|| {
                 let slower = median(self.oracle_ratios);
                 OracleCost {
@@ -175,23 +179,6 @@ impl Side {
             }),
         })
     }
-}
-
-/// Measures the bare engine with another way to reset the machine, beside one of a known rate.
-fn other_reset(
-    settings: &Settings,
-    reset: Reset,
-    programs: &[Vec<u8>],
-    time: Duration,
-    rate: f64,
-) -> anyhow::Result<OtherReset> {
-    let mut engine = settings.clone().with_reset(reset).start()?;
-    let measured = measure(&mut engine, programs, time, &mut Execution::default())?;
-    Ok(OtherReset {
-        reset: engine.way().0.to_string(),
-        engine_programs_per_second: 1.0 / measured.cost.wall,
-        engine_to_this: rate * measured.cost.wall,
-    })
 }
 
 pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {

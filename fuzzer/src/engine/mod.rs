@@ -33,6 +33,12 @@ use coverage_hypercall::{
     program::Status,
 };
 
+/// A build identifier as people know it: without the zeros that fill its field.
+pub fn build_name(id: &[u8]) -> String {
+    let len = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    id[..len].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// One execution to be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

@@ -3,6 +3,7 @@
 //! One QEMU process runs at a time, on the same core as the thread that uses the engine: handing the machine over is then
 //! two context switches. QEMU may die, stop or hang at any moment; it is then replaced, and the execution is repeated.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ const _: () = assert!(
 );
 
 /// What the engine needs to start a machine, as often as necessary.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuConfig {
     /// QEMU: a path, or a name that is looked up in `PATH`.
     pub binary: PathBuf,
@@ -86,6 +87,18 @@ pub struct QemuConfig {
     pub note_pages: bool,
     /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
     pub work_directory: Option<PathBuf>,
+}
+
+/// Nobody reads megabytes of images.
+impl fmt::Debug for QemuConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QemuConfig")
+            .field("binary", &self.binary)
+            .field("reset", &self.reset)
+            .field("cmdline", &self.cmdline)
+            .field("core", &self.core)
+            .finish_non_exhaustive()
+    }
 }
 
 impl QemuConfig {

@@ -6,6 +6,7 @@
 //! | [`walk`] | visit every value together with its type |
 //! | [`generate`] | make one from nothing |
 //! | `choose` | say which operation comes next |
+//! | `hostile` | choose values that are likely to be handled wrongly |
 //! | `sequence` | let calls follow what makes them possible |
 //! | [`mutate`] | change one |
 //! | [`minimize`] | make one smaller while it still does something |
@@ -14,14 +15,17 @@
 //! | [`wire`] | encode and decode, for files |
 //! | [`lower`] | compile into what the agent executes |
 //! | [`flat`] | encode as bytes without structure, and decode any bytes |
+//! | [`c`] | write as a guest in C |
 //! | [`transcript`] | say in words what an execution returned |
 //!
 //! Everything follows the tables of [`crate::interface`]; nothing here knows a hypercall by name. All of it is
 //! deterministic: what is random takes its random number generator as an argument.
 
+pub mod c;
 mod choose;
 pub mod flat;
 pub mod generate;
+mod hostile;
 pub mod lower;
 pub mod minimize;
 pub mod model;

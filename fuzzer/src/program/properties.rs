@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::{
-    generate, lower, minimize,
+    generate, hostile, lower, minimize,
     model::{CALLS, Program, ResultRef, Value},
     mutate::{self, CmpHint, Mutation},
     text, transcript,
@@ -94,7 +94,7 @@ fn check(program: &Program) {
 fn hints(rng: &mut impl Rng) -> Vec<CmpHint> {
     (0..rng.random_range(0..8))
         .map(|_| CmpHint {
-            left: generate::hostile(rng, 8),
+            left: hostile::hostile(rng, 8),
             right: rng.random_range(0..16),
             width: [1, 2, 4, 8][rng.random_range(0..4)],
         })

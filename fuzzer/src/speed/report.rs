@@ -120,24 +120,24 @@ pub struct Report {
     /// The target beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beside: Option<Box<Report>>,
+    /// How the machine is reset in all of these.
+    pub way: String,
+    /// The bare engine with another way to reset the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside_reset: Option<OtherReset>,
     /// With `--oracles off`: what the bare engine does with oracles, turn by turn beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oracles: Option<OracleCost>,
-    /// How the machine is reset in all of these.
-    pub reset_by: String,
-    /// The bare engine with another way to reset.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub beside_reset: Option<OtherReset>,
 }
 
 /// The bare engine with another way to reset the machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct OtherReset {
-    /// How the machine is reset.
-    pub reset: String,
-    /// Rate of the bare engine.
-    pub engine_programs_per_second: f64,
-    /// Rate of the engine of the report against this one.
+    /// Which.
+    pub way: String,
+    /// Its rate.
+    pub engine: Rate,
+    /// Rate of the engine above against this one.
     pub engine_to_this: f64,
 }
 
@@ -180,8 +180,8 @@ impl Report {
             writeln!(to, "engine, oracles on     {:>10.0}", oracles.engine_programs_per_second)?;
         }
         if let Some(other) = &self.beside_reset {
-            let (name, rate) = (format!("engine, {}", other.reset), other.engine_programs_per_second);
-            writeln!(to, "{name:22} {rate:>10.0}  (1 / {:.1} of {})", other.engine_to_this, self.reset_by)?;
+            let name = format!("engine, {}", other.way);
+            writeln!(to, "{name:22} {:>10.0}", other.engine.programs_per_second)?;
         }
         writeln!(to, "\n                          by time   by processor time")?;
         let ratio = |to: &mut String, name: &str, wall: f64, processor: f64| {
@@ -191,6 +191,10 @@ impl Report {
         ratio(to, "fuzzer / engine, calls", self.fuzzer_to_engine, self.fuzzer_to_engine_by_processor)?;
         if let Some(oracles) = self.oracles {
             writeln!(to, "cost of oracles        {:>9.0}%  (of programs/s)", oracles.cost * 100.0)?;
+        }
+        if let Some(other) = &self.beside_reset {
+            let ratio = other.engine_to_this;
+            writeln!(to, "engine / engine        {ratio:>10.1}  (reset {} against {})", self.way, other.way)?;
         }
         writeln!(to, "\none program, us on the wall   engine     fuzzer")?;
         for ((name, engine), (_, fuzzer)) in
@@ -259,13 +263,17 @@ impl Report {
                 line("memory", whose, bytes as f64);
             }
         }
+        if let Some(other) = &self.beside_reset {
+            line(
+                &format!("engine with {}", other.way),
+                "programs per second",
+                other.engine.programs_per_second,
+            );
+            line("bare engine", &format!("to engine with {}", other.way), other.engine_to_this);
+        }
         if let Some(oracles) = self.oracles {
             line("oracles", "programs per second with them", oracles.engine_programs_per_second);
             line("oracles", "cost", oracles.cost);
-        }
-        if let Some(other) = &self.beside_reset {
-            line(&other.reset, "programs per second", other.engine_programs_per_second);
-            line(&other.reset, "engine to this", other.engine_to_this);
         }
         if let Some(beside) = &self.beside {
             beside.lines(to);

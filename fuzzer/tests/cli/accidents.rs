@@ -123,7 +123,7 @@ fn a_host_that_was_suspended_costs_no_machine() {
 fn control_file(qemu: u32) -> Option<PathBuf> {
     let words = fs::read(format!("/proc/{qemu}/cmdline")).ok()?;
     let text = String::from_utf8_lossy(&words).into_owned();
-    let path = text.split("control=").nth(1)?.split('\0').next()?;
+    let path = text.split("control=").nth(1)?.split(['\0', ',']).next()?;
     Some(path.into())
 }
 

@@ -11,6 +11,7 @@ mod bad_input;
 mod boot;
 mod campaigns;
 mod effectiveness;
+mod export;
 mod report;
 mod support;
 mod tools;

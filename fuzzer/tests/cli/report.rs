@@ -48,19 +48,20 @@ fn look(browser: &Path, page: &Path, profile: &Path, window: &str) -> String {
 fn a_campaign_becomes_a_page_that_a_browser_can_draw() {
     let _turn = machine();
     let dir = tempdir().unwrap();
-    line(
-        "fuzz {}/c --target reference-pv --corpus empty --plant poll-unalloc --execs 3000 --seed 3",
-        dir.path(),
-    )
-    .exits(1);
+    line("fuzz {}/c --target reference-pv --corpus empty --plant ref-leak --execs 3000 --seed 3", dir.path())
+        .exits(1);
     let run = line("report {}/c --output {}/r.html --lcov {}/r.info --sources /src", dir.path()).exits(0);
     assert_eq!(run.out.lines().count(), 2, "{run:#?}");
     let page = fs::read_to_string(dir.path().join("r.html")).unwrap();
     assert!(page.len() < 5 << 20, "{} bytes", page.len());
-    assert!(!page.contains("http://") || !page.contains("src=\"http"), "nothing is loaded from elsewhere");
+    for loads in ["src=", "<link", "@import", "url(", "fetch("] {
+        // The sources of the hypervisor may hold anything.
+        let shell = page.split("<script type=\"application/json\"").next().unwrap_or_default();
+        assert!(!shell.contains(loads), "nothing is loaded from elsewhere: {loads}");
+    }
     let data = data_of(&page);
     assert_eq!(data["executions"], 3000, "{}", data["series"]);
-    assert_eq!(data["findings"].as_array().map(Vec::len), Some(1));
+    assert!(data["findings"].as_array().is_some_and(|findings| !findings.is_empty()));
     assert_eq!(data["seed"], "3");
     let poll = data["files"]
         .as_array()

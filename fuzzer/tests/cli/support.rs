@@ -178,7 +178,7 @@ impl Background {
         // One that is asked for its version only has no machine.
         let has_machine = |pid: &u32| {
             let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&words).contains("control=")
+            words.contains(&0) && !String::from_utf8_lossy(&words).contains("--version")
         };
         children_named(self.id(), "(qemu-system").into_iter().find(has_machine)
     }

@@ -101,6 +101,7 @@ fn every_operation_answers_as_the_table_says() {
             let run = vm.run(&calls.join("\n"));
             assert_eq!(run.execution.outcome, Outcome::Done, "{}", row.operation);
             further = run.answers;
+            assert_eq!(further.len(), calls.len(), "{}: a call has no answer", row.operation);
         }
         let answers = [&run.answers[at]].into_iter().chain(&further);
         for ((call, expected), answer) in expected.zip(answers) {

@@ -6,7 +6,7 @@ use super::at_site;
 use crate::{
     interface::Type,
     program::{
-        generate,
+        hostile,
         model::{Pointer, Program, Shape, Value},
         walk,
     },
@@ -20,12 +20,12 @@ pub(super) fn shape<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool
         let pointee = if let Type::Ptr { to, .. } = site.ty { *to } else { walk::WORD_POINTEE };
         let size = pointer.to.as_ref().map_or(8, |data| pointee.size().max(data.len_of() as usize * 8));
         let shape = match pointer.shape {
-            Shape::Plain => generate::odd_shape(rng, size),
+            Shape::Plain => hostile::odd_shape(rng, size),
             Shape::Bad(address) if rng.random_bool(0.5) => {
                 Shape::Bad(address.wrapping_add([8, 0x1000, 1 << 30][rng.random_range(0..3)]))
             }
             _ if rng.random_bool(0.5) => Shape::Plain,
-            _ => generate::odd_shape(rng, size),
+            _ => hostile::odd_shape(rng, size),
         };
         let to = match (&mut pointer.to, shape.has_data()) {
             (_, false) => None,

@@ -6,7 +6,7 @@ use super::{any_call, at_site};
 use crate::{
     interface::{Field, Interface, Kind, Type},
     program::{
-        generate,
+        generate, hostile,
         model::{Pointer, Program, Value, mask},
         walk,
     },
@@ -26,7 +26,7 @@ pub(super) fn argument<R: Rng + ?Sized>(program: &mut Program, rng: &mut R, inte
                     1 => old.wrapping_sub(rng.random_range(1..=16)),
                     2 => *old ^ (1 << rng.random_range(0..u32::from(width) * 8)),
                     3 => old.wrapping_neg(),
-                    _ => generate::hostile(rng, width),
+                    _ => hostile::hostile(rng, width),
                 };
                 Value::Int(new & mask(width))
             }
@@ -104,7 +104,7 @@ pub(super) fn bytes<R: Rng + ?Sized>(program: &mut Program, rng: &mut R) -> bool
             0 => bytes[at] ^= 1 << rng.random_range(0..8),
             1 => bytes[at] = rng.random(),
             2 => {
-                let word = generate::hostile(rng, 8).to_le_bytes();
+                let word = hostile::hostile(rng, 8).to_le_bytes();
                 let len = bytes.len();
                 let room = (len - at).min(1 << rng.random_range(0..4));
                 bytes[at..at + room].copy_from_slice(&word[..room]);

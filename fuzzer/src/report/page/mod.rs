@@ -36,7 +36,7 @@ mod tests {
     use crate::campaign::store::{Description, FORMAT};
 
     /// A campaign directory with a finding whose text tries to leave the script element.
-    pub(super) fn campaign(root: &Path) {
+    fn campaign(root: &Path) {
         let description = Description {
             format: FORMAT,
             hyperfuzz: "0".into(),
