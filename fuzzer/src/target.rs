@@ -4,10 +4,10 @@ use std::{
     fmt,
     io::Write,
     path::{Path, PathBuf},
-    sync::Once,
+    sync::{LazyLock, Once},
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,10 @@ use crate::{
     engine::{
         EngineError, boot, bundle, qemu,
         version::{Reset, Way},
+        xen,
     },
     images,
+    interface::{Interface, interface},
     triage::symbols::Symbols,
 };
 
@@ -33,6 +35,9 @@ pub enum Target {
     ReferenceHvm,
     /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, about twice as fast.
     ReferencePv,
+    /// The distribution's Xen with the agent as its initial domain, in pv mode.
+    #[value(hide = true)]
+    XenPv,
 }
 
 impl fmt::Display for Target {
@@ -40,17 +45,19 @@ impl fmt::Display for Target {
         f.write_str(match self {
             Self::ReferenceHvm => "reference-hvm",
             Self::ReferencePv => "reference-pv",
+            Self::XenPv => "xen-pv",
         })
     }
 }
 
 impl Target {
-    /// The same hypervisor with guests of the other mode.
+    /// The same hypervisor with guests of the other mode, or this target where there is no other.
     #[must_use]
     pub const fn other_mode(self) -> Self {
         match self {
             Self::ReferenceHvm => Self::ReferencePv,
             Self::ReferencePv => Self::ReferenceHvm,
+            Self::XenPv => Self::XenPv,
         }
     }
 }
@@ -65,7 +72,27 @@ pub struct Settings {
     core: Option<usize>,
     oracles: Oracles,
     checked: bool,
+    /// Xen's image, uncompressed, and the agent's for it.
+    xen: Option<(Vec<u8>, Vec<u8>)>,
 }
+
+/// Families and operations that mean something else, or nothing, in the initial domain of Xen: they end it or the machine by
+/// design, wait for something that never comes, need the harness, or run code of their own.
+const NOT_IN_DOM0: &[&str] = &[
+    "sched_op.shutdown",
+    "sched_op.remote_shutdown",
+    "sched_op.block",
+    "sched_op.poll",
+    "vcpu_op.down",
+    "agent.exec",
+    "agent.outb",
+    "agent.grant_access",
+    "agent.grant_revoke",
+    "agent.grant_sub_page",
+    "agent.grant_transitive",
+    "coverage_op",
+    "raw",
+];
 
 /// What the hypervisor looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -96,7 +123,33 @@ impl Settings {
         plants.dedup();
         let reset = Reset::from_environment().map_err(anyhow::Error::msg)?;
         let qemu = qemu.to_owned();
-        Ok(Self { target, plants, qemu, reset, core, oracles: Oracles::On, checked: false })
+        Ok(Self { target, plants, qemu, reset, core, oracles: Oracles::On, checked: false, xen: None })
+    }
+
+    /// The same with an image of Xen, compressed or not; with the one that the distribution has installed if none is given. Of no effect on
+    /// targets without Xen.
+    ///
+    /// # Errors
+    /// That there is none, or why it cannot be read.
+    pub fn with_xen(self, path: Option<&Path>) -> anyhow::Result<Self> {
+        if self.target != Target::XenPv {
+            return Ok(self);
+        }
+        let path = path.map(Path::to_owned).or_else(xen::installed).context(
+            "there is no /boot/xen-*.gz: install the package xen-hypervisor-*-amd64, or name an image with --xen",
+        )?;
+        let image =
+            xen::read_image(&path).with_context(|| format!("cannot read Xen's image {}", path.display()))?;
+        let agent = xen::agent(images::AGENT).context("the agent's image has an unknown form")?;
+        Ok(Self { xen: Some((image, agent)), ..self })
+    }
+
+    /// The hypercalls that this target knows.
+    pub fn interface(&self) -> &'static Interface {
+        static DOM0: LazyLock<Interface> = LazyLock::new(|| {
+            Interface::subset(|op| !NOT_IN_DOM0.contains(&op.name) && !NOT_IN_DOM0.contains(&op.family()))
+        });
+        if self.target == Target::XenPv { &DOM0 } else { interface() }
     }
 
     /// The same with other oracles.
@@ -149,8 +202,23 @@ impl Settings {
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
-        let modules = bundle::build(DOMAINS, images::AGENT);
         let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
+        if self.target == Target::XenPv {
+            let (image, agent) = self.xen.as_ref().ok_or(EngineError::NoImage("Xen"))?;
+            return qemu::QemuEngine::start(qemu::QemuConfig {
+                binary: self.qemu.clone(),
+                reset: self.reset,
+                note_pages: self.checked,
+                cmdline: xen::COMMAND_LINE.to_owned(),
+                core,
+                ram_size: xen::RAM_SIZE as usize,
+                foreign: Some(xen::Foreign::xen(image)),
+                budget: xen::BUDGET,
+                boot_limit: xen::BOOT_LIMIT,
+                ..qemu::QemuConfig::new(image.clone(), agent.clone(), images::PLUGIN.to_vec())
+            });
+        }
+        let modules = bundle::build(DOMAINS, images::AGENT);
         let engine = qemu::QemuEngine::start(qemu::QemuConfig {
             binary: self.qemu.clone(),
             reset: self.reset,
@@ -184,7 +252,8 @@ impl Settings {
     fn words(&self) -> Vec<String> {
         let mode = match self.target {
             Target::ReferenceHvm => "mode=hvm",
-            Target::ReferencePv => "mode=pv",
+            // No word of Xen's is said here.
+            Target::ReferencePv | Target::XenPv => "mode=pv",
         };
         let mut words = vec![mode.to_owned()];
         if !self.plants.is_empty() {
@@ -203,6 +272,6 @@ impl Settings {
     /// # Errors
     /// What is wrong with the image.
     pub fn symbols(&self) -> anyhow::Result<Symbols> {
-        Symbols::from_elf(images::HYPERVISOR)
+        Symbols::from_elf(self.xen.as_ref().map_or(images::HYPERVISOR, |(image, _)| image))
     }
 }

@@ -158,7 +158,8 @@ impl Agent {
                     Next::At(_) => {}
                     Next::Over => return Ok(false),
                 },
-                Ok(status) if status == Errno::Inval.code() && self.domain.is_none() => {
+                // That is this one, whatever it thought to be.
+                Ok(status) if status == Errno::Inval.code() => {
                     self.domain = Some(group.domain);
                     self.vcpu = group.vcpu;
                     continue;

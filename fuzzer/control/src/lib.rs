@@ -1,7 +1,7 @@
 //! The control file that the fuzzer and its QEMU plugin share.
 //!
-//! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data. All
-//! fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
+//! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data, then [`EDGES_LEN`] counters
+//! of edges. All fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
 //! futex word: the host owns it from [`Control::answer`] on, the plugin from [`Control::doorbell`] on.
 //!
 //! Execution `n` (counted from 1) begins when the host sets `doorbell` to `n` and ends when the plugin sets `answer` to
@@ -25,8 +25,12 @@ pub const MAX_ERROR: usize = 1024;
 pub const DATA_OFFSET: usize = 4096;
 /// Bytes of staged poke data.
 pub const DATA_LEN: usize = 0x2_0000;
+/// Offset of the counters of edges in the file: one byte each.
+pub const EDGES_OFFSET: usize = DATA_OFFSET + DATA_LEN;
+/// Counters of edges, a power of two. Several edges may share one.
+pub const EDGES_LEN: usize = 0x1_0000;
 /// Bytes of the control file.
-pub const FILE_LEN: usize = DATA_OFFSET + DATA_LEN;
+pub const FILE_LEN: usize = EDGES_OFFSET + EDGES_LEN;
 
 /// Who has the machine. On the wire it is a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +178,13 @@ pub struct Control {
     /// QEMU's version: the major number in the upper half, the minor one in the lower; written by the host before QEMU
     /// starts.
     pub qemu: AtomicU32,
+    /// Guest-virtual address from which on blocks are counted as the hypervisor's; written by the host before QEMU starts.
+    pub edges_base: AtomicU64,
+    /// Bytes of the code whose blocks are counted. Zero: the hypervisor counts for itself.
+    pub edges_len: AtomicU64,
+    /// Privilege level whose markers are honoured: 0 for those of the hypervisor itself, 3 for those of an agent under a hypervisor
+    /// that knows none; written by the host before QEMU starts.
+    pub marker_ring: AtomicU32,
 }
 
 /// In [`Control::reset_by`]: the plugin resets the machine between two executions, when the doorbell rings.
@@ -194,7 +205,7 @@ const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 160 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 184 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {

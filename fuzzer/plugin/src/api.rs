@@ -124,6 +124,7 @@ enum Data {
 #[derive(Clone, Copy)]
 pub(crate) struct Api {
     register_translation: unsafe extern "C" fn(PluginId, Translated),
+    register_block_exec: unsafe extern "C" fn(*mut Block, Callback, c_int, *mut c_void),
     register_insn_exec: unsafe extern "C" fn(*mut Insn, Callback, c_int, *mut c_void),
     block_insns: unsafe extern "C" fn(*const Block) -> usize,
     block_insn: unsafe extern "C" fn(*const Block, usize) -> *mut Insn,
@@ -180,6 +181,7 @@ impl Api {
             };
             Ok(Self {
                 register_translation: function(c"qemu_plugin_register_vcpu_tb_trans_cb")?,
+                register_block_exec: function(c"qemu_plugin_register_vcpu_tb_exec_cb")?,
                 register_insn_exec: function(c"qemu_plugin_register_vcpu_insn_exec_cb")?,
                 block_insns: function(c"qemu_plugin_tb_n_insns")?,
                 block_insn: function(c"qemu_plugin_tb_get_insn")?,
@@ -238,6 +240,12 @@ impl Translation {
                 }
             }
         }
+    }
+
+    /// Has `callback` called before each of its executions.
+    pub(crate) fn before(&self, callback: Callback, argument: *mut c_void) {
+        // SAFETY: the block is valid; callbacks live as long as the process.
+        unsafe { (self.api.register_block_exec)(self.block, callback, NO_REGS, argument) };
     }
 
     /// Its instructions.

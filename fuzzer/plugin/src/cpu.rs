@@ -150,9 +150,14 @@ impl Layout {
         unsafe { cpu.cast::<u8>().add(self.cr + 3 * 8).cast::<u64>().write_volatile(value) }
     }
 
-    /// True where the hypervisor itself runs: ring 0, not in an SVM guest.
-    pub(crate) fn host_mode(&self, cpu: *mut Cpu) -> bool {
-        Self::read::<u32>(cpu, self.hflags) & (HF_GUEST | HF_CPL) == 0
+    /// True where code of this privilege level runs, not in an SVM guest. That of the hypervisor itself has level 0.
+    pub(crate) fn host_mode(&self, cpu: *mut Cpu, ring: u32) -> bool {
+        Self::read::<u32>(cpu, self.hflags) & (HF_GUEST | HF_CPL) == ring & HF_CPL
+    }
+
+    /// True where interrupts are taken.
+    pub(crate) fn takes_interrupts(&self, cpu: *mut Cpu) -> bool {
+        Self::read::<u64>(cpu, self.eflags) & FLAG_IF != 0
     }
 
     /// True where the CPU waits for an interrupt.
@@ -163,9 +168,8 @@ impl Layout {
     /// True where the CPU waits for an interrupt that cannot come. On the CPU's own thread, between two blocks; the machine's
     /// clock stands still, so that no timer fires.
     pub(crate) fn halted_for_ever(&self, cpu: *mut Cpu) -> bool {
-        let takes_interrupts = Self::read::<u64>(cpu, self.eflags) & FLAG_IF != 0;
         let requested = Self::read::<u32>(cpu, self.interrupt_request) != 0;
-        self.halted(cpu) && !(takes_interrupts && requested)
+        self.halted(cpu) && !(self.takes_interrupts(cpu) && requested)
     }
 
     /// DR7.
@@ -184,12 +188,13 @@ pub(crate) struct CpuState {
 }
 
 impl CpuState {
-    /// Saves the CPU. To be called between two blocks, on the CPU's own thread.
+    /// Saves the CPU, which executes the ready marker at this privilege level. To be called between two blocks, on the CPU's own
+    /// thread.
     ///
     /// # Errors
     /// If the CPU is in a state that cannot be restored.
-    pub(crate) fn save(layout: &Layout, cpu: *mut Cpu) -> Result<Self, String> {
-        if !layout.host_mode(cpu) {
+    pub(crate) fn save(layout: &Layout, cpu: *mut Cpu, ring: u32) -> Result<Self, String> {
+        if !layout.host_mode(cpu, ring) {
             return Err(
                 "the ready marker was not executed in host mode, or VMRUN follows it without a jump".into()
             );

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `api` | the plugin API in all its versions |
 //! | `translate`, `counter` | what is added to translated code |
+//! | `edges` | counts the edges of a hypervisor that does not do it itself |
 //! | `budget` | whose blocks are counted, and against which limit |
 //! | `qemu` | declarations of QEMU's internal functions, found at load |
 //! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
@@ -25,6 +26,7 @@ mod budget;
 mod counter;
 mod cpu;
 mod devices;
+mod edges;
 mod memory;
 mod outside;
 mod process;

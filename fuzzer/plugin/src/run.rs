@@ -21,6 +21,7 @@ use crate::budget::{Account, Limits};
 use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
+use crate::edges;
 use crate::memory::Memory;
 use crate::qemu::{Cpu, Qemu};
 use crate::tables;
@@ -136,6 +137,16 @@ impl Plugin {
         self.phase.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
+    /// Privilege level whose markers are honoured.
+    fn marker_ring(&self) -> u32 {
+        self.control.marker_ring.load(Ordering::Relaxed)
+    }
+
+    /// True where the hypervisor below the agent is not ours: it takes interrupts, and accesses devices by other means than ports.
+    fn foreign(&self) -> bool {
+        self.marker_ring() != 0
+    }
+
     /// Tells the host that the plugin cannot go on.
     fn fail(&self, text: &str) {
         self.control.set_error(text);
@@ -167,7 +178,7 @@ impl Plugin {
         // no timer ever fires.
         // SAFETY: the big lock is held.
         unsafe { (self.qemu.disable_ticks)() };
-        let cpu_state = CpuState::save(&self.layout, cpu)?;
+        let cpu_state = CpuState::save(&self.layout, cpu, self.marker_ring())?;
         // Not earlier: in the middle of a block registers need not be in memory.
         self.control.beacon.store(self.layout.rdi(cpu), Ordering::Relaxed);
         let devices = Devices::save(&self.qemu)?;
@@ -222,7 +233,7 @@ impl Plugin {
         let memory = machine.memory.as_mut().ok_or("the machine has no memory")?;
         let snapshot = machine.snapshot.as_ref().ok_or("there is no snapshot")?;
         let mut pages = 0;
-        machine.devices_touched |= PORT_ACCESSES.load(Ordering::Relaxed) != 0;
+        machine.devices_touched |= self.foreign() || PORT_ACCESSES.load(Ordering::Relaxed) != 0;
         if self.flag(CONTINUE) {
             // What changed stays changed, and in the bitmap of what the next reset brings back.
         } else {
@@ -248,6 +259,7 @@ impl Plugin {
             }
         }
         self.apply_pokes(memory)?;
+        edges::clear(control);
         self.account.reset();
         self.reached.store(End::Ready as u32, Ordering::Relaxed);
         PORT_ACCESSES.store(0, Ordering::Relaxed);
@@ -323,8 +335,16 @@ impl Plugin {
             Some(reached) => reached,
         };
         match self.account.over(Limits::of(self.control)) {
+            // An agent on its own way, not the hypervisor below it.
+            Some(End::Hang) if self.foreign() && self.layout.host_mode(cpu, self.marker_ring()) => {
+                Some(End::Runaway)
+            }
             Some(over) => Some(over),
-            None if reached == End::Hang && self.layout.halted_for_ever(cpu) => Some(End::Hang),
+            None if reached == End::Hang && self.layout.halted_for_ever(cpu) => {
+                // The idle loop of a hypervisor waits for interrupts.
+                let idle = self.foreign() && self.layout.takes_interrupts(cpu);
+                Some(if idle { End::Idle } else { End::Hang })
+            }
             None if reached == End::Hang => self.account.look().then_some(End::Runaway),
             None => Some(reached),
         }
@@ -353,6 +373,10 @@ impl Observer for Plugin {
         self.control
     }
 
+    fn counts(&self, address: u64) -> Option<*mut c_void> {
+        edges::argument(self.control, address)
+    }
+
     fn tables(&self, offset: usize, behind: u64) -> Option<(Callback, *mut c_void)> {
         Some((tables_due, self.tables_argument(offset, behind)))
     }
@@ -373,12 +397,12 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The plugin and the CPU that executes a marker, if that is honoured: in host mode.
+/// The plugin and the CPU that executes a marker, if that is honoured at its privilege level.
 fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
     let plugin = plugin()?;
     // SAFETY: no precondition; the CPU exists, as it executes the marker.
     let cpu = unsafe { (plugin.qemu.get_cpu)(c_int::try_from(vcpu).ok()?) };
-    (!cpu.is_null() && plugin.layout.host_mode(cpu)).then_some((plugin, cpu))
+    (!cpu.is_null() && plugin.layout.host_mode(cpu, plugin.marker_ring())).then_some((plugin, cpu))
 }
 
 /// Runs before each ready marker.

@@ -12,6 +12,7 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::Control;
 
 use crate::api::{Api, Block, Callback, PluginId};
+use crate::edges;
 
 /// Whoever wants to know what code does: a machine that is reset in this process, or one that the host resets.
 pub(crate) trait Observer: Sync {
@@ -22,6 +23,10 @@ pub(crate) trait Observer: Sync {
     /// What is called before a marker at this offset whose block begins with it and goes on with `mov cr3, rdi`, behind which, in
     /// virtual memory, the hypervisor goes on; none if that is executed like anything else.
     fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
+        None
+    }
+    /// The argument of [`edges::block_reached`] for a block at this virtual address; none if nobody wants its edges counted.
+    fn counts(&self, _address: u64) -> Option<*mut c_void> {
         None
     }
     /// What is called before markers and around VMRUN.
@@ -131,6 +136,11 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
     let block = unsafe { api.block(block) };
     let callbacks = observer.callbacks();
     block.count();
+    if let Some(argument) =
+        block.instructions().next().and_then(|first| observer.counts(first.virtual_address()))
+    {
+        block.before(edges::block_reached, argument);
+    }
     let count = block.instructions().len();
     for (index, insn) in block.instructions().enumerate() {
         let (code, len) = insn.code();

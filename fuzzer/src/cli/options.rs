@@ -39,6 +39,9 @@ pub(super) struct TargetOptions {
     /// The processor that the fuzzer and its QEMU share; the first that this process may use, if not given.
     #[arg(long, value_name = "N")]
     pub(super) core: Option<usize>,
+    /// Image of Xen for the targets that have it; the newest in /boot, if not given.
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(super) xen: Option<PathBuf>,
     /// Install missing packages of the distribution.
     #[arg(long)]
     pub(super) install: bool,
@@ -57,7 +60,7 @@ impl TargetOptions {
             Some(reset) => settings.with_reset(reset),
             None => settings,
         };
-        Ok(settings.with_oracles(self.oracles.unwrap_or_default()))
+        settings.with_oracles(self.oracles.unwrap_or_default()).with_xen(self.xen.as_deref())
     }
 }
 

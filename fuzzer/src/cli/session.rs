@@ -74,7 +74,10 @@ pub(super) fn session(
 ) -> anyhow::Result<Session> {
     let care = options.care();
     let settings = if options.checks() { settings.clone().checked() } else { settings.clone() };
-    let start = options.initial()?;
+    let mut start = options.initial()?;
+    start.retain(|program| {
+        program.operations().iter().all(|name| settings.interface().by_name(name).is_some())
+    });
     let stop = stop_flag()?;
     let (engine, edges, build) = match &many {
         None => {
@@ -111,7 +114,7 @@ pub(super) fn session(
                 strategy: Strategy::FULL,
             };
             let mut runner = Runner::new(&mut ledger, &settings, &classifier, &care, about, stop);
-            let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
+            let result = feedback::run(engine, plan, settings.interface(), &classifier, &mut runner);
             let (handed_on, checks) = (runner.hand_on(), runner.checks());
             result.map_err(anyhow::Error::from).and_then(|(statistics, ended)| {
                 handed_on?;

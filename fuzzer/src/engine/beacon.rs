@@ -85,11 +85,12 @@ fn required(
 }
 
 impl Target {
-    /// Reads the beacon at a physical address, and what it points to.
+    /// Reads the beacon at a physical address, and what it points to. A `foreign` hypervisor knows nothing of it: counters and crash record
+    /// are not in its memory.
     ///
     /// # Errors
     /// [`EngineError::Beacon`] names the field that makes no sense.
-    pub(super) fn read(memory: &GuestMemory, address: u64) -> Result<Self, EngineError> {
+    pub(super) fn read(memory: &GuestMemory, address: u64, foreign: bool) -> Result<Self, EngineError> {
         let beacon: Beacon = usize::try_from(address)
             .ok()
             .and_then(|at| memory.read_struct(at))
@@ -142,12 +143,16 @@ impl Target {
             }
             None => (0, 0),
         };
+        let own = |field, given, least, most| match foreign {
+            true => Ok(Range { base: 0, len: 0 }),
+            false => required(memory, field, given, least, most),
+        };
         Ok(Self {
             channel,
-            counters: required(memory, "counters", beacon.counters, 1, MAX_COUNTERS)?,
+            counters: own("counters", beacon.counters, 1, MAX_COUNTERS)?,
             comparisons,
             comparison_capacity,
-            crash: required(memory, "crash", beacon.crash, size_of::<CrashRecord>(), MAX_REGION)?,
+            crash: own("crash", beacon.crash, size_of::<CrashRecord>(), MAX_REGION)?,
             console,
             console_written,
             console_size,
@@ -215,7 +220,7 @@ mod tests {
 
         /// The field that is complained about.
         fn complaint(&self) -> &'static str {
-            match Target::read(&self.memory, BEACON as u64) {
+            match Target::read(&self.memory, BEACON as u64, false) {
                 Err(EngineError::Beacon { field, .. }) => field,
                 Err(_) => "another error",
                 Ok(_) => "none",
@@ -225,7 +230,7 @@ mod tests {
 
     #[test]
     fn accepts_what_is_in_order() {
-        let target = Target::read(&Guest::with(|_| ()).memory, BEACON as u64).unwrap();
+        let target = Target::read(&Guest::with(|_| ()).memory, BEACON as u64, false).unwrap();
         assert_eq!(target.channel, Range { base: CHANNEL, len: CHANNEL_LEN });
         assert_eq!((target.comparison_capacity, target.console_written, target.console_size), (4, 7, 64));
         assert_eq!(target.canaries, None);
@@ -246,8 +251,8 @@ mod tests {
         assert_eq!(Guest::with(|b| b.text.base = MEMORY as u64).complaint(), "text");
         let guest = Guest::new();
         assert!(
-            Target::read(&guest.memory, u64::MAX).is_err()
-                && Target::read(&guest.memory, MEMORY as u64 - 8).is_err()
+            Target::read(&guest.memory, u64::MAX, false).is_err()
+                && Target::read(&guest.memory, MEMORY as u64 - 8, false).is_err()
         );
     }
 

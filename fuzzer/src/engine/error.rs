@@ -30,6 +30,9 @@ pub enum EngineError {
         /// Why.
         source: io::Error,
     },
+    /// The target has no image to boot.
+    #[error("there is no image of {0}; name one with --xen")]
+    NoImage(&'static str),
     /// QEMU is too old, or none.
     #[error(
         "`{binary}` is QEMU {found}; hyperfuzz needs {needed} or later: install the package qemu-system-x86 of a \

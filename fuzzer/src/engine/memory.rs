@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::ptr;
 
-use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, FILE_LEN};
+use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, EDGES_LEN, EDGES_OFFSET, FILE_LEN};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
 use zerocopy::FromBytes;
@@ -113,6 +113,13 @@ impl ControlFile {
         // SAFETY: the mapping is page-aligned, has FILE_LEN bytes, which is more than a `Control`, and lives as long as
         // `self`. A `Control` consists of atomics, for which every content is valid and concurrent change is sound.
         unsafe { &*self.map.as_ptr().cast::<Control>() }
+    }
+
+    /// Copies the counters of edges that the plugin keeps. For whoever has the machine.
+    pub(super) fn edges(&self, to: &mut Vec<u8>) {
+        to.resize(EDGES_LEN, 0);
+        // SAFETY: the range lies in the mapping, which has FILE_LEN bytes; no reference to this part of it exists.
+        unsafe { self.map.as_ptr().add(EDGES_OFFSET).copy_to_nonoverlapping(to.as_mut_ptr(), EDGES_LEN) };
     }
 
     /// Stages bytes at an offset of the poke data. False where they do not fit.

@@ -8,6 +8,7 @@ pub mod aftermath;
 pub mod boot;
 pub mod bundle;
 pub mod qemu;
+pub mod xen;
 
 mod beacon;
 mod error;

@@ -115,7 +115,7 @@ fn find_beacon(memory: &GuestMemory) -> Result<u64, EngineError> {
         let magic = BEACON_MAGIC.to_le_bytes();
         for (index, _) in page.chunks_exact(8).enumerate().filter(|(_, chunk)| **chunk == magic) {
             let address = (at + 8 * index) as u64;
-            match Target::read(memory, address) {
+            match Target::read(memory, address, false) {
                 Ok(_) => return Ok(address),
                 // Something else that looks like its beginning, or the reason why it cannot be used.
                 Err(error) => first = first.or(Some(error)),

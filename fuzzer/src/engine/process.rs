@@ -27,6 +27,8 @@ use super::version::{Version, Way};
 
 /// Bytes of QEMU's messages and of the console that an error shows.
 const TAIL: u64 = 4096;
+/// Bytes of the console of one execution that are read at most.
+const MAX_CONSOLE: u64 = 1 << 16;
 
 /// A running QEMU with its shared memory. Dropping it ends QEMU.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Process {
     child: Child,
     stderr: File,
     console: File,
+    /// Bytes of the console that have been read.
+    console_read: u64,
     directory: Option<TempDir>,
     /// Files that are shared with QEMU, as they were made.
     shared: Vec<Shared>,
@@ -141,10 +145,13 @@ fn command(config: &QemuConfig, directory: &Path, monitor: Option<&OwnedFd>) -> 
             "-m",
             &megabytes,
             "-cpu",
-            "qemu64,+svm,+npt,+smep,+smap",
+            if config.foreign.is_some() { "qemu64,+svm,+npt" } else { "qemu64,+svm,+npt,+smep,+smap" },
         ])
         .args(["-kernel", &file("kernel"), "-initrd", &file("bundle"), "-append", &config.cmdline])
-        .args(["-debugcon", &format!("file:{}", file("console"))])
+        .args([
+            if config.foreign.is_some() { "-serial" } else { "-debugcon" },
+            &format!("file:{}", file("console")),
+        ])
         .args([
             "-plugin",
             &format!("file={},control={},ram={}", file("plugin.so"), file("control"), file("ram")),
@@ -221,7 +228,17 @@ impl Process {
         let child =
             command.spawn().map_err(|source| EngineError::Start { binary: config.binary.clone(), source })?;
         drop(command);
-        Ok(Self { memory, control, monitor, child, stderr, console, directory: Some(directory), shared })
+        Ok(Self {
+            memory,
+            control,
+            monitor,
+            child,
+            stderr,
+            console,
+            console_read: 0,
+            directory: Some(directory),
+            shared,
+        })
     }
 
     /// Fails if somebody has laid hands on the files that are shared with QEMU. Until [`Self::forget_files`].
@@ -259,6 +276,22 @@ impl Process {
     /// The end of the target's console at boot.
     pub(super) fn console_tail(&mut self) -> String {
         tail(&mut self.console)
+    }
+
+    /// What was written to the console since this was called last, up to a limit; the rest is left out.
+    pub(super) fn new_console(&mut self, to: &mut Vec<u8>) {
+        to.clear();
+        let end = self.console.metadata().map_or(0, |metadata| metadata.len());
+        if end > self.console_read {
+            let start = std::mem::replace(&mut self.console_read, end);
+            let read = self
+                .console
+                .seek(SeekFrom::Start(start))
+                .and_then(|_| (&self.console).take((end - start).min(MAX_CONSOLE)).read_to_end(to));
+            if read.is_err() {
+                to.clear();
+            }
+        }
     }
 
     /// How QEMU ended, if it did, or that somebody stopped it: both leave it without an answer for good.

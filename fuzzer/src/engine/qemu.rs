@@ -12,7 +12,7 @@ use coverage_hypercall::channel::{ChannelHeader, REQUEST_DATA, REQUEST_RING};
 use coverage_hypercall::harness::{Canary, CmpHeader, ConsoleHeader};
 use coverage_hypercall::program::{MAX_LEN, Status};
 use coverage_hypercall::ring::SKIP;
-use hyperfuzz_control::{CONTINUE, Control, End, KEEP, MAGIC, VERSION};
+use hyperfuzz_control::{CONTINUE, Control, EDGES_LEN, End, KEEP, MAGIC, VERSION};
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
 use super::aftermath::{Aftermath, page_hashes};
@@ -23,6 +23,7 @@ use super::process::Process;
 use super::results::{Reader, read_canaries, read_crash};
 use super::version::{self, Reset, Version, Way};
 use super::wait::{Lost, given_up, wait};
+use super::xen::{self, Foreign};
 use super::{Engine, Execution, Outcome, Request, Split, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
@@ -64,6 +65,8 @@ pub struct QemuConfig {
     pub plugin: Vec<u8>,
     /// The hypervisor's command line: words separated by spaces.
     pub cmdline: String,
+    /// What the plugin has to do for a hypervisor that knows nothing of us; `None` for one that does it itself.
+    pub foreign: Option<Foreign>,
     /// Bytes of guest memory, a multiple of 1 MiB.
     pub ram_size: usize,
     /// Core for the calling thread and QEMU; `None` leaves both where they are.
@@ -109,6 +112,7 @@ impl QemuConfig {
             bundle,
             plugin,
             cmdline: String::new(),
+            foreign: None,
             ram_size: 32 << 20,
             core: None,
             budget: 10_000_000,
@@ -128,6 +132,11 @@ impl QemuConfig {
         control.budget.store(self.budget, Ordering::Relaxed);
         control.guest_exits.store(self.guest_exits, Ordering::Relaxed);
         control.guest_blocks.store(self.guest_blocks, Ordering::Relaxed);
+        if let Some(foreign) = &self.foreign {
+            control.edges_base.store(foreign.text.start, Ordering::Relaxed);
+            control.edges_len.store(foreign.text.end - foreign.text.start, Ordering::Relaxed);
+            control.marker_ring.store(xen::AGENT_RING, Ordering::Relaxed);
+        }
         control.version.store(VERSION, Ordering::Relaxed);
         control.magic.store(MAGIC, Ordering::Release);
     }
@@ -219,9 +228,16 @@ impl Machine {
     ) -> Result<Self, EngineError> {
         process.forget_files();
         let control = process.control.control();
-        let target = Target::read(&process.memory, control.beacon.load(Ordering::Relaxed))?;
+        let foreign = config.foreign.as_ref();
+        let mut target =
+            Target::read(&process.memory, control.beacon.load(Ordering::Relaxed), foreign.is_some())?;
+        if let Some(foreign) = foreign {
+            target.build_id = foreign.build_id;
+        }
         control.text_base.store(target.text.base as u64, Ordering::Relaxed);
         control.text_len.store(target.text.len as u64, Ordering::Relaxed);
+        // What was written during the boot is of no interest any more.
+        process.new_console(&mut Vec::new());
         let (snapshot_header, snapshot_written) = (target.header, target.console_written);
         let pristine = if config.note_pages {
             let mut memory = vec![0; process.memory.len()];
@@ -299,7 +315,9 @@ impl Machine {
         if goes_on {
             // What a reset does to these.
             poke(channel + COMPLETION_CONSUMED, &[&header.completion_produced.to_le_bytes()])?;
-            poke(self.target.counters.base, &[&vec![0; self.target.counters.len]])?;
+            if self.target.counters.len > 0 {
+                poke(self.target.counters.base, &[&vec![0; self.target.counters.len]])?;
+            }
         }
         if let Some(log) = self.target.comparisons.filter(|_| request.comparisons || goes_on) {
             // Enabled or not, and no entries.
@@ -394,7 +412,7 @@ impl QemuEngine {
             booted => booted,
         }?;
         Ok(Self {
-            counters: machine.target.counters.len,
+            counters: config.foreign.as_ref().map_or(machine.target.counters.len, |_| EDGES_LEN),
             build_id: machine.target.build_id,
             machine: Some(machine),
             config,
@@ -416,7 +434,7 @@ impl QemuEngine {
             Some(machine) => machine,
             None => boot(&self.config, self.version, self.way, &mut self.notices)?,
         };
-        if machine.target.counters.len != self.counters {
+        if self.config.foreign.is_none() && machine.target.counters.len != self.counters {
             let problem =
                 format!("{} instead of {} after a restart", machine.target.counters.len, self.counters);
             return Err(EngineError::Beacon { field: "counters", problem });
@@ -486,7 +504,7 @@ impl Engine for QemuEngine {
             let answered = Instant::now();
             let in_guest = machine.in_guest();
             self.round_trip = answered - rung;
-            let outcome = match end {
+            let mut outcome = match end {
                 Ok(End::Done) => Outcome::Done,
                 Ok(End::Idle) => Outcome::Idle,
                 Ok(End::Crash) => Outcome::Crash,
@@ -507,16 +525,23 @@ impl Engine for QemuEngine {
                 }
             };
             let Some(machine) = &mut self.machine else { continue };
-            let (memory, target) = (&machine.process.memory, &machine.target);
-            self.reader.read(memory, target, request.comparisons, execution);
+            self.reader.read(&machine.process.memory, &machine.target, request.comparisons, execution);
+            let mut record = None;
             let blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
+            if self.config.foreign.is_some() {
+                machine.process.control.edges(&mut execution.counters);
+                machine.process.new_console(&mut execution.console);
+                let over_budget = blocks >= self.config.budget;
+                (outcome, record) = xen::judge(outcome, over_budget, &execution.console);
+            }
+            let (memory, target) = (&machine.process.memory, &machine.target);
             if matches!(outcome, Outcome::Hang | Outcome::Runaway) {
                 // These depend on when the watchdog looked.
                 execution.counters.fill(0);
                 execution.comparisons.clear();
             }
             if outcome == Outcome::Crash {
-                execution.crash = read_crash(memory, target);
+                execution.crash = record.or_else(|| read_crash(memory, target));
             }
             execution.outcome = outcome;
             execution.blocks = blocks;

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`boot`] | entries, long mode, page tables, descriptor tables |
+//! | [`dom0`] | markers and beacon of the agent's own, where it is the initial domain of Xen itself |
 //! | [`guard`] | calls that may raise an exception, and the handlers that bring them home |
 //! | [`platform`] | memory, hypercalls and operations for the library |
 //! | [`runtime`] | what the compiler and a panic need |
@@ -10,6 +11,7 @@
 #![no_main]
 
 mod boot;
+mod dom0;
 mod guard;
 mod platform;
 mod runtime;
@@ -68,15 +70,19 @@ extern "C" fn agent_main() -> ! {
     run(0, xen.domain, xen.vcpu)
 }
 
-/// Called by [`boot`] once, on the first vCPU's stack, in a pv guest.
+/// Called by [`boot`] once, on the first vCPU's stack, in a pv guest, with the address of the start info.
 #[expect(unsafe_code, reason = "the assembly refers to it by name")]
 #[unsafe(no_mangle)]
-extern "C" fn agent_pv_main() -> ! {
+extern "C" fn agent_pv_main(start_info: u64) -> ! {
     platform::set_pv();
     if guard::set_up_pv_handlers() != Ok(0) {
         runtime::die_silently();
     }
     let Some(xen) = platform::identify_pv() else { runtime::die_silently() };
+    // Xen itself knows no harness.
+    if platform::domain(0).is_none() && dom0::set_up(start_info).is_none() {
+        runtime::die(0, "agent: the image is not in one piece of machine memory\n");
+    }
     for vcpu in 1..VCPUS {
         bring_up(vcpu, boot::pv_secondary(vcpu).as_bytes());
     }

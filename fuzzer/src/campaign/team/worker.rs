@@ -27,7 +27,6 @@ use crate::{
         self, Limits, News, Plan, Strategy,
         exchange::{ExchangeError, Spoke},
     },
-    interface::interface,
     program::{Program, wire},
     target::Settings,
     triage::bucket::{Bucket, Classifier},
@@ -83,7 +82,7 @@ pub fn work(orders: &Orders, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     };
     let about = orders.about.clone();
     let mut runner = Runner::new(&mut uplink, settings, &classifier, &orders.care, about, Arc::clone(stop));
-    let result = feedback::run(engine, plan, interface(), &classifier, &mut runner);
+    let result = feedback::run(engine, plan, settings.interface(), &classifier, &mut runner);
     runner.hand_on()?;
     let checks = runner.checks();
     let (statistics, _) = result?;
