@@ -39,7 +39,8 @@ pub enum Marker {
     /// The hypervisor runs from here on.
     Leave = 6,
     /// The instruction behind the marker and its NOP is `mov cr3, rdi`, and the hypervisor's own half of the address space stays as it
-    /// is. A host that keeps translations may carry it out itself, and forget the other half's only.
+    /// is. A host that keeps translations may carry it out itself, and forget the other half's only. RSI is 0 as long as all tables of
+    /// guests are what they were at the ready marker; afterwards a number that changes whenever one of them does.
     Tables = 7,
 }
 

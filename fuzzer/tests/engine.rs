@@ -76,6 +76,12 @@ fn every_end_is_seen_and_undone() {
     }
 }
 
+/// What a process does: proc(5), `stat`, the field behind the name.
+fn state_of(process: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap()
+}
+
 #[test]
 fn replaces_a_machine_that_died() {
     let mut engine =
@@ -83,6 +89,10 @@ fn replaces_a_machine_that_died() {
     for (signal, restarts) in [(Signal::KILL, 1), (Signal::STOP, 2), (Signal::SEGV, 3)] {
         let id = i32::try_from(engine.process_id().unwrap()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        // It may go on for a moment, long enough for a program.
+        while !matches!(state_of(id), 'Z' | 'T') {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         assert_eq!(execute(&mut engine, guest::DONE).outcome, Outcome::Done, "{signal:?}");
         assert_eq!(engine.restarts(), restarts, "{signal:?}");
     }

@@ -5,6 +5,7 @@
 /// Functions of the plugin API.
 pub const PLUGIN_API: &[&[&str]] = &[
     &["qemu_plugin_register_vcpu_tb_trans_cb"],
+    &["qemu_plugin_register_flush_cb"],
     &["qemu_plugin_register_vcpu_tb_exec_inline", "qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu"],
     &["qemu_plugin_register_vcpu_tb_exec_cb"],
     &["qemu_plugin_register_vcpu_insn_exec_cb"],

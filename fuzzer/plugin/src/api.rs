@@ -60,6 +60,9 @@ pub(crate) type Callback = unsafe extern "C" fn(c_uint, *mut c_void);
 /// Runs when a block is translated.
 pub(crate) type Translated = unsafe extern "C" fn(PluginId, *mut Block);
 
+/// Runs when all translated blocks were thrown away.
+pub(crate) type Flushed = unsafe extern "C" fn(PluginId);
+
 /// `qemu_info_t`, as far as it is read: the same in all versions.
 #[repr(C)]
 pub(crate) struct Info {
@@ -124,6 +127,7 @@ enum Data {
 #[derive(Clone, Copy)]
 pub(crate) struct Api {
     register_translation: unsafe extern "C" fn(PluginId, Translated),
+    register_flush: unsafe extern "C" fn(PluginId, Flushed),
     register_block_exec: unsafe extern "C" fn(*mut Block, Callback, c_int, *mut c_void),
     register_insn_exec: unsafe extern "C" fn(*mut Insn, Callback, c_int, *mut c_void),
     block_insns: unsafe extern "C" fn(*const Block) -> usize,
@@ -181,6 +185,7 @@ impl Api {
             };
             Ok(Self {
                 register_translation: function(c"qemu_plugin_register_vcpu_tb_trans_cb")?,
+                register_flush: function(c"qemu_plugin_register_flush_cb")?,
                 register_block_exec: function(c"qemu_plugin_register_vcpu_tb_exec_cb")?,
                 register_insn_exec: function(c"qemu_plugin_register_vcpu_insn_exec_cb")?,
                 block_insns: function(c"qemu_plugin_tb_n_insns")?,
@@ -201,6 +206,15 @@ impl Api {
     pub(crate) unsafe fn on_translation(&self, id: PluginId, callback: Translated) {
         // SAFETY: the caller's promise; the callback lives as long as the process.
         unsafe { (self.register_translation)(id, callback) };
+    }
+
+    /// Has `callback` called when all translated blocks were thrown away.
+    ///
+    /// # Safety
+    /// `id` must be what QEMU gave this plugin.
+    pub(crate) unsafe fn on_flush(&self, id: PluginId, callback: Flushed) {
+        // SAFETY: the caller's promise; the callback lives as long as the process.
+        unsafe { (self.register_flush)(id, callback) };
     }
 
     /// The block that `pointer` is, for as long as QEMU has it translated.

@@ -22,7 +22,8 @@ const HF_GUEST: u32 = 1 << 21;
 const HF_CPL: u32 = 3;
 /// RFLAGS.IF: interrupts are taken.
 const FLAG_IF: u64 = 1 << 9;
-/// Index of RDI in `env.regs`.
+/// Indexes of RSI and RDI in `env.regs`.
+const RSI: usize = 6;
 const RDI: usize = 7;
 /// `cpu->exception_index` when there is no exception.
 const NO_EXCEPTION: u32 = u32::MAX;
@@ -131,6 +132,11 @@ impl Layout {
     /// RDI, valid at the start of a block.
     pub(crate) fn rdi(&self, cpu: *mut Cpu) -> u64 {
         Self::read(cpu, self.regs + RDI * 8)
+    }
+
+    /// RSI, valid at the start of a block.
+    pub(crate) fn rsi(&self, cpu: *mut Cpu) -> u64 {
+        Self::read(cpu, self.regs + RSI * 8)
     }
 
     /// Lets the CPU go on at this address. On its own thread, at the start of a block.

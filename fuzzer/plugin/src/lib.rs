@@ -16,7 +16,7 @@
 //! | `budget` | whose blocks are counted, and against which limit |
 //! | `qemu` | declarations of QEMU's internal functions, found at load |
 //! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
-//! | `tables` | which translations survive a change of page tables |
+//! | `tables`, `jumps` | which translations survive a change of page tables |
 //! | `cpu`, `memory`, `devices` | saving and restoring each of these |
 //! | `outside`, `process` | the life of a machine that the host resets |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
@@ -27,6 +27,7 @@ mod counter;
 mod cpu;
 mod devices;
 mod edges;
+mod jumps;
 mod memory;
 mod outside;
 mod process;

@@ -30,6 +30,19 @@ pub(crate) struct Memory {
     has_code: Vec<bool>,
     /// Pages that hold page tables of the upper half at the snapshot.
     upper_tables: Vec<bool>,
+    /// The same of the lower halves that were noted.
+    lower_tables: Vec<bool>,
+}
+
+/// What [`Memory::restore`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Restored {
+    /// Pages that were brought back.
+    pub(crate) pages: usize,
+    /// A table of the upper half was not what it was.
+    pub(crate) upper_changed: bool,
+    /// A table of one of the lower halves was not what it was.
+    pub(crate) lower_changed: bool,
 }
 
 /// What [`Memory::find`] looks for, and what it found.
@@ -83,6 +96,7 @@ impl Memory {
             poked: Vec::with_capacity(64),
             has_code: vec![false; len.div_ceil(PAGE)],
             upper_tables: vec![false; len.div_ceil(PAGE)],
+            lower_tables: vec![false; len.div_ceil(PAGE)],
         })
     }
 
@@ -133,16 +147,24 @@ impl Memory {
         then.is_some() && self.now(tables::upper(root)) == then
     }
 
-    /// Brings back one page. True if that changes a table of the upper half.
-    fn restore_page(&mut self, qemu: &Qemu, page: usize) -> bool {
+    /// Notes the tables of the lower half of a root, as they are at the snapshot.
+    pub(crate) fn note_lower(&mut self, root: usize) {
+        tables::note_lower(&self.copy, root, &mut self.lower_tables);
+    }
+
+    /// Brings back one page.
+    fn restore_page(&mut self, qemu: &Qemu, page: usize, restored: &mut Restored) {
         let at = page * PAGE;
-        let Some(from) = self.copy.get(at..(at + PAGE).min(self.len)) else { return false };
-        let is_table = self.upper_tables.get(page) == Some(&true);
-        let changed = is_table && self.now(at..at + from.len()) != Some(from);
+        let Some(from) = self.copy.get(at..(at + PAGE).min(self.len)) else { return };
+        let [upper, lower] =
+            [&self.upper_tables, &self.lower_tables].map(|tables| tables.get(page) == Some(&true));
+        let changed = (upper || lower) && self.now(at..at + from.len()) != Some(from);
         // SAFETY: `at` and the length lie in the block, as the copy has the block's length.
         unsafe { self.host.add(at).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         self.drop_code(qemu, page);
-        changed
+        restored.pages += 1;
+        restored.upper_changed |= upper && changed;
+        restored.lower_changed |= lower && changed;
     }
 
     /// Throws away code that was translated from a page.
@@ -155,10 +177,9 @@ impl Memory {
         }
     }
 
-    /// Brings back all pages that changed since the last reset; returns how many, and whether a table of the upper half was among
-    /// them.
-    pub(crate) fn restore(&mut self, qemu: &Qemu) -> (usize, bool) {
-        let (mut count, mut tables_changed) = (0, false);
+    /// Brings back all pages that changed since the last reset.
+    pub(crate) fn restore(&mut self, qemu: &Qemu) -> Restored {
+        let mut restored = Restored::default();
         // SAFETY: the region is the block's; the snapshot is a fresh allocation of QEMU that holds one bit for each page
         // from `start` to `end`, both multiples of 64 pages, and is freed below.
         let dirty = unsafe { (qemu.take_dirty)(self.region, 0, self.len as u64, DIRTY_MEMORY_VGA) };
@@ -177,19 +198,16 @@ impl Memory {
                 // Neighbouring blocks share words of the bitmap: their pages are not ours.
                 if let Some(offset) = address.checked_sub(self.ram_addr).filter(|o| *o < self.len as u64) {
                     #[expect(clippy::cast_possible_truncation, reason = "less than `len`, a usize")]
-                    let changed = self.restore_page(qemu, offset as usize / PAGE);
-                    tables_changed |= changed;
-                    count += 1;
+                    self.restore_page(qemu, offset as usize / PAGE, &mut restored);
                 }
             }
         }
         // SAFETY: nobody refers to the bitmap any more.
         unsafe { (qemu.free)(dirty.cast()) };
         while let Some(page) = self.poked.pop() {
-            tables_changed |= self.restore_page(qemu, page);
-            count += 1;
+            self.restore_page(qemu, page, &mut restored);
         }
-        (count, tables_changed)
+        restored
     }
 
     /// Writes `len` bytes at an offset, and remembers that. False where the range is not in memory.

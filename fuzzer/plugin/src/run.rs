@@ -22,7 +22,8 @@ use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
 use crate::edges;
-use crate::memory::Memory;
+use crate::jumps::Jumps;
+use crate::memory::{Memory, Restored};
 use crate::qemu::{Cpu, Qemu};
 use crate::tables;
 use crate::translate::{BEGINS_BLOCK, Callbacks, Observer};
@@ -63,6 +64,10 @@ struct Snapshot {
 struct Machine {
     memory: Option<Memory>,
     snapshot: Option<Snapshot>,
+    /// Tables of jumps, if the form of QEMU's is known.
+    jumps: Option<Jumps>,
+    /// The last run did not end by itself.
+    ended_badly: bool,
     /// Devices may differ from the snapshot.
     devices_touched: bool,
     /// Where the hypervisor changes page tables.
@@ -188,6 +193,7 @@ impl Plugin {
         // What the boot did to the devices is part of the snapshot.
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         machine.snapshot = Some(Snapshot { cpu: cpu_state, devices });
+        machine.jumps = Jumps::find(cpu);
         Ok(())
     }
 
@@ -232,7 +238,7 @@ impl Plugin {
         let machine = &mut *machine;
         let memory = machine.memory.as_mut().ok_or("the machine has no memory")?;
         let snapshot = machine.snapshot.as_ref().ok_or("there is no snapshot")?;
-        let mut pages = 0;
+        let mut restored = Restored::default();
         machine.devices_touched |= self.foreign() || PORT_ACCESSES.load(Ordering::Relaxed) != 0;
         if self.flag(CONTINUE) {
             // What changed stays changed, and in the bitmap of what the next reset brings back.
@@ -240,9 +246,8 @@ impl Plugin {
             let root = tables::root(snapshot.cpu.cr3());
             let mut keep = snapshot.cpu.translates_alike(cpu)
                 && memory.has_upper_of_snapshot(tables::root(self.layout.cr3(cpu)), root);
-            let tables_changed;
-            (pages, tables_changed) = memory.restore(&self.qemu);
-            keep &= !tables_changed && !machine.devices_touched;
+            restored = memory.restore(&self.qemu);
+            keep &= !restored.upper_changed && !machine.devices_touched;
             if machine.devices_touched {
                 machine.devices_touched = false;
                 // SAFETY: the big lock is held.
@@ -251,8 +256,12 @@ impl Plugin {
                 control.device_resets.fetch_add(1, Ordering::Relaxed);
             }
             snapshot.cpu.restore(&self.qemu, cpu);
+            let well = !core::mem::take(&mut machine.ended_badly);
+            if let Some(jumps) = &mut machine.jumps {
+                jumps.reset(cpu, well && !restored.lower_changed, well && !restored.upper_changed);
+            }
             if keep {
-                tables::forget_lower(&self.qemu, cpu, self.version);
+                tables::forget_lower(&self.qemu, cpu, self.version, machine.jumps.as_ref());
             } else {
                 // SAFETY: the vCPU's own thread.
                 unsafe { (self.qemu.tlb_flush)(cpu) };
@@ -265,7 +274,7 @@ impl Plugin {
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         let now = Instant::now();
         machine.run_began = Some(now);
-        control.dirty_pages.store(u32::try_from(pages).unwrap_or(u32::MAX), Ordering::Relaxed);
+        control.dirty_pages.store(u32::try_from(restored.pages).unwrap_or(u32::MAX), Ordering::Relaxed);
         control.reset_ns.store(nanoseconds(now - began), Ordering::Relaxed);
         control.state.store(State::Running as u32, Ordering::Relaxed);
         Ok(())
@@ -381,6 +390,10 @@ impl Observer for Plugin {
         Some((tables_due, self.tables_argument(offset, behind)))
     }
 
+    fn blocks_gone(&self) {
+        Self::blocks_gone(self);
+    }
+
     fn callbacks(&self) -> &'static Callbacks {
         &Callbacks { ready: ready_reached, end: end_reached, enter: guest_entered, leave: guest_left }
     }
@@ -474,35 +487,67 @@ impl Plugin {
     }
 }
 
-/// Runs before each marker of new tables: loads them, and skips the instruction that would.
+/// Runs before each marker of new tables.
 unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
     // SAFETY: the argument comes from `tables_argument`.
     let place = unsafe { &*argument.cast_const().cast::<TablesPlace>() };
-    if !plugin.control.in_text(place.offset as u64) {
-        return;
+    if plugin.control.in_text(place.offset as u64) && load_tables(plugin, cpu, place) {
+        // SAFETY: as in `ready_reached`.
+        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
     }
+}
+
+/// Loads new tables, and skips the instruction that would. False where that instruction has to do it.
+fn load_tables(plugin: &Plugin, cpu: *mut Cpu, place: &TablesPlace) -> bool {
     let (old, new) = (plugin.layout.cr3(cpu), plugin.layout.rdi(cpu));
-    let same = plugin
-        .machine()
-        .memory
-        .as_ref()
-        .is_some_and(|memory| memory.same_upper(tables::root(old), tables::root(new)));
+    let mut machine = plugin.machine();
+    let machine = &mut *machine;
+    if let Some(jumps) = &mut machine.jumps {
+        jumps.tables_loaded(plugin.layout.rsi(cpu));
+    }
+    let roots = [old, new].map(tables::root);
+    let same = machine.memory.as_ref().is_some_and(|memory| memory.same_upper(roots[0], roots[1]));
     if same {
         plugin.layout.set_cr3(cpu, new);
         plugin.layout.set_rip(cpu, place.behind);
-        tables::forget_lower(&plugin.qemu, cpu, plugin.version);
-        // SAFETY: as in `ready_reached`.
-        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
+        tables::forget_lower(&plugin.qemu, cpu, plugin.version, machine.jumps.as_ref());
+    }
+    same
+}
+
+impl Plugin {
+    /// The processor goes over to a guest, or comes back from it: its jumps have a table of their own.
+    fn change_jumps(&self, cpu: *mut Cpu, to_guest: bool) {
+        let mut machine = self.machine();
+        let Machine { jumps: Some(jumps), memory: Some(memory), .. } = &mut *machine else { return };
+        if to_guest {
+            let root = self.layout.cr3(cpu);
+            if jumps.enter(cpu, root) {
+                memory.note_lower(tables::root(root));
+            }
+        } else {
+            jumps.leave(cpu);
+        }
+    }
+
+    /// QEMU has thrown all translated blocks away. On the vCPU's thread, between two blocks.
+    fn blocks_gone(&self) {
+        if let Some(jumps) = &mut self.machine().jumps {
+            jumps.blocks_gone();
+        }
     }
 }
 
 /// Runs before each VMRUN of the hypervisor, and each marker that says the same.
 unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if plugin.control.in_text(argument.addr() as u64)
-        && !plugin.account.enter_guest(Limits::of(plugin.control))
-    {
+    if !plugin.control.in_text(argument.addr() as u64) {
+        return;
+    }
+    if plugin.account.enter_guest(Limits::of(plugin.control)) {
+        plugin.change_jumps(cpu, true);
+    } else {
         plugin.stop_over_limit(cpu);
     }
 }
@@ -510,9 +555,11 @@ unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
 /// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
 unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
     let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if plugin.control.in_text(argument.addr() as u64)
-        && !plugin.account.leave_guest(Limits::of(plugin.control))
-    {
+    if !plugin.control.in_text(argument.addr() as u64) {
+        return;
+    }
+    plugin.change_jumps(cpu, false);
+    if !plugin.account.leave_guest(Limits::of(plugin.control)) {
         plugin.stop_over_limit(cpu);
     }
 }
@@ -541,7 +588,8 @@ unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
         };
         let control = plugin.control;
         let mut machine = plugin.machine();
-        machine.devices_touched |= !matches!(end, End::Done | End::Idle);
+        machine.ended_badly = !matches!(end, End::Done | End::Idle);
+        machine.devices_touched |= machine.ended_badly;
         let ran = machine.run_began.map_or(0, |began| nanoseconds(began.elapsed()));
         drop(machine);
         control.blocks.store(plugin.account.blocks(Limits::of(control), end), Ordering::Relaxed);

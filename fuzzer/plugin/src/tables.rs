@@ -9,6 +9,7 @@
 //! all goes whenever a table of that half has changed, or a register that decides about translation.
 #![expect(unsafe_code, reason = "reads page tables through host addresses")]
 
+use crate::jumps::Jumps;
 use crate::qemu::{Cpu, Qemu};
 
 /// The TLBs that are kept: that of supervisor code and, where its number is known, that of physical addresses
@@ -37,10 +38,14 @@ const LARGE: u64 = 1 << 7;
 /// Entry of a table: where it leads.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Forgets the translations of the lower half. QEMU is of this version.
-pub(crate) fn forget_lower(qemu: &Qemu, cpu: *mut Cpu, version: (u32, u32)) {
+/// Forgets the translations of the lower half. Jumps are kept where there are tables for each half. QEMU is of this version.
+pub(crate) fn forget_lower(qemu: &Qemu, cpu: *mut Cpu, version: (u32, u32), jumps: Option<&Jumps>) {
     // SAFETY: called on the vCPU's own thread.
-    unsafe { (qemu.tlb_flush_some)(cpu, ALL & !kept(version)) };
+    let forget = || unsafe { (qemu.tlb_flush_some)(cpu, ALL & !kept(version)) };
+    match jumps {
+        Some(jumps) => jumps.spare(cpu, forget),
+        None => forget(),
+    }
 }
 
 /// The root table that a value of CR3 names.
@@ -58,6 +63,18 @@ fn entry(memory: &[u8], table: usize, index: usize) -> u64 {
 
 /// Notes in `pages` which pages of memory are tables behind the upper half of a root.
 pub(crate) fn note_upper(memory: &[u8], root: usize, pages: &mut [bool]) {
+    note(memory, root, UPPER..ENTRIES, pages);
+}
+
+/// Notes in `pages` which pages of memory are tables behind the lower half of a root, that one included.
+pub(crate) fn note_lower(memory: &[u8], root: usize, pages: &mut [bool]) {
+    if let Some(noted) = pages.get_mut(root / TABLE) {
+        *noted = true;
+    }
+    note(memory, root, 0..UPPER, pages);
+}
+
+fn note(memory: &[u8], root: usize, half: core::ops::Range<usize>, pages: &mut [bool]) {
     let mut tables: Vec<(usize, u32)> = Vec::new();
     let mut visit =
         |table: usize, indexes: core::ops::Range<usize>, levels: u32, found: &mut Vec<(usize, u32)>| {
@@ -74,7 +91,7 @@ pub(crate) fn note_upper(memory: &[u8], root: usize, pages: &mut [bool]) {
                 }
             }
         };
-    visit(root, UPPER..ENTRIES, 3, &mut tables);
+    visit(root, half, 3, &mut tables);
     while let Some((table, levels)) = tables.pop() {
         if levels > 0 {
             visit(table, 0..ENTRIES, levels, &mut tables);
@@ -112,5 +129,10 @@ mod tests {
         note_upper(&memory, TABLE, &mut pages);
         let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();
         assert_eq!(found, [3, 5, 7], "the last level's pages are no tables, and neither is the lower half's");
+
+        let mut pages = vec![false; 16];
+        note_lower(&memory, TABLE, &mut pages);
+        let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();
+        assert_eq!(found, [1, 2], "the root, and what is behind its lower half");
     }
 }

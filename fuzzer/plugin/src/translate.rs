@@ -29,6 +29,8 @@ pub(crate) trait Observer: Sync {
     fn counts(&self, _address: u64) -> Option<*mut c_void> {
         None
     }
+    /// QEMU has thrown all translated blocks away. On the vCPU's thread, between two blocks.
+    fn blocks_gone(&self) {}
     /// What is called before markers and around VMRUN.
     fn callbacks(&self) -> &'static Callbacks;
 }
@@ -88,6 +90,15 @@ pub(crate) unsafe fn observe(id: PluginId, api: Api, observer: &'static dyn Obse
     let (api, _) = OBSERVED.get_or_init(|| (api, observer));
     // SAFETY: the caller's promise.
     unsafe { api.on_translation(id, block_translated) };
+    // SAFETY: the caller's promise.
+    unsafe { api.on_flush(id, blocks_gone) };
+}
+
+/// Runs when QEMU has thrown all translated blocks away.
+unsafe extern "C" fn blocks_gone(_: PluginId) {
+    if let Some((_, observer)) = OBSERVED.get() {
+        observer.blocks_gone();
+    }
 }
 
 /// Bit of [`ready_argument`]: the marker begins its block. Canonical addresses lose nothing by a shift.

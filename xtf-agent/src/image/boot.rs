@@ -75,9 +75,10 @@ global_asm!(
     "cld",
     "cli",
     "movl $agent_stack_top, %esp",
-    // CR4: PAE, and OSFXSR and OSXMMEXCPT for builds whose core library uses SSE.
+    // CR4: PAE, and OSFXSR and OSXMMEXCPT for builds whose core library uses SSE. PGE as the hypervisor has it: QEMU forgets
+    // translations at a world switch once more for each register that differs.
     "movl %cr4, %eax",
-    "orl $0x620, %eax",
+    "orl $0x6a0, %eax",
     "movl %eax, %cr4",
     "movl $agent_pml4, %eax",
     "movl %eax, %cr3",

@@ -44,6 +44,8 @@ pub(crate) struct Runner {
     running: Option<VcpuId>,
     /// [`Hypervisor::mapping_changes`] when the page tables were loaded.
     mappings: u64,
+    /// The same when the host was told that all domains are ready.
+    ready_mappings: u64,
     /// All domains are ready, and the host has not been told.
     all_ready: bool,
     beacon: PhysAddr,
@@ -60,6 +62,7 @@ impl Runner {
             vcpus: PerVcpu::new(),
             running: None,
             mappings: 0,
+            ready_mappings: 0,
             all_ready: false,
             beacon,
             verbose,
@@ -104,9 +107,15 @@ impl Runner {
             self.vcpu(before).leave_processor();
         }
         let entry = self.hypervisor.entry(id);
-        self.vcpus.get_or_make(id, || Vcpu::new(&entry)).take_processor();
         self.mappings = self.hypervisor.mapping_changes();
+        let state = self.tables_state();
+        self.vcpus.get_or_make(id, || Vcpu::new(&entry)).take_processor(state);
         self.running = Some(id);
+    }
+
+    /// What the marker of new tables says of the guests' tables: 0 until they have changed since the ready marker.
+    fn tables_state(&self) -> u64 {
+        self.mappings.wrapping_sub(self.ready_mappings)
     }
 
     /// Runs a vCPU until it comes back, and does what it came back for.
@@ -115,7 +124,8 @@ impl Runner {
         let changes = self.hypervisor.mapping_changes();
         if self.mappings != changes {
             self.mappings = changes;
-            self.vcpu(id).reload_tables();
+            let state = self.tables_state();
+            self.vcpu(id).reload_tables(state);
         }
         match self.vcpu(id).run() {
             Exit::Hypercall => self.hypercall(id),
@@ -178,6 +188,7 @@ impl Runner {
         console::go_quiet(self.verbose);
         coverage_rt::reset_comparisons();
         coverage_rt::reset_counters();
+        self.ready_mappings = self.hypervisor.mapping_changes();
         beacon::ready(self.beacon);
     }
 

@@ -108,9 +108,9 @@ impl Vcpu {
         }
     }
 
-    /// The opposite of [`Self::leave_processor`].
-    pub(super) fn take_processor(&self) {
-        world::load_tables(self.root);
+    /// The opposite of [`Self::leave_processor`]. `tables` is what [`Marker::Tables`](coverage_hypercall::harness::Marker) says of all guests'.
+    pub(super) fn take_processor(&self, tables: u64) {
+        world::load_tables(self.root, tables);
         self.segments.restore();
         if !fpu::HOST_USES_SSE {
             self.fpu.restore();
@@ -118,8 +118,8 @@ impl Vcpu {
     }
 
     /// Makes changes of the physical map effective.
-    pub(super) fn reload_tables(&self) {
-        world::load_tables(self.root);
+    pub(super) fn reload_tables(&self, tables: u64) {
+        world::load_tables(self.root, tables);
     }
 
     /// Number and arguments of a hypercall (Xen's `public/arch-x86/xen-x86_64.h`).

@@ -64,11 +64,13 @@ pub(super) fn enable() {
     }
 }
 
-/// Loads the page tables of a guest, and forgets the translations that the processor keeps.
-pub(super) fn load_tables(root: PhysAddr) {
+/// Loads the page tables of a guest, and forgets the translations that the processor keeps. `state` is what [`Marker::Tables`] says of the guests'
+/// tables.
+pub(super) fn load_tables(root: PhysAddr, state: u64) {
+    let root = PhysFrame::<Size4KiB>::containing_address(root).start_address().as_u64();
     // SAFETY: the root is that of a physical map, which `Machine::prepare_root` gave the hypervisor's upper half: code, stack and
     // data stay where they are. The lower half is the guest's alone. No flag of CR3 is set, as tables are page-aligned.
-    unsafe { write_cr3(PhysFrame::<Size4KiB>::containing_address(root).start_address().as_u64()) };
+    unsafe { write_cr3(root, state) };
 }
 
 /// Writes CR3. Translations of the upper half are global, so that a host which sees the marker need not forget them.
@@ -76,7 +78,7 @@ pub(super) fn load_tables(root: PhysAddr) {
 /// # Safety
 /// The new tables map the upper half as those do that are in use.
 #[unsafe(naked)]
-unsafe extern "C" fn write_cr3(root: u64) {
+unsafe extern "C" fn write_cr3(root: u64, state: u64) {
     naked_asm!(
         ".byte {n0}, {n1}, {n2}, {n3}, {n4}, {n5}, {n6}, {n7}",
         "mov cr3, rdi",

@@ -97,7 +97,8 @@ impl Runner {
     /// Runs a vCPU until it exits, and does what the exit asks for.
     fn step(&mut self, id: VcpuId) -> Next {
         crash::set_context(id.domain.into(), None);
-        match self.vcpu(id).run() {
+        let mappings = self.hypervisor.mapping_changes();
+        match self.vcpu(id).run(mappings) {
             VmExit::Hypercall => return self.hypercall(id),
             VmExit::Cpuid => self.cpuid(id),
             VmExit::ReadMsr => self.read_msr(id),

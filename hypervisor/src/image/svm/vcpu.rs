@@ -41,6 +41,8 @@ pub(super) struct Vcpu {
     fpu: FpuState,
     /// Where the last VMMCALL was whose bytes were looked at, and its length.
     vmmcall: Option<(Place, u64)>,
+    /// Changes of physical maps up to its last entry.
+    mappings: Option<u64>,
 }
 
 /// Where an instruction lies: its address, and the address space.
@@ -86,8 +88,6 @@ impl Vcpu {
         control.iopm_base = permissions::io().as_u64();
         control.msrpm_base = permissions::msr().as_u64();
         control.asid = entry.asid;
-        // The library changes p2ms without telling; QEMU flushes at each world switch anyway.
-        control.tlb_control = vmcb::FLUSH_ALL;
         control.interrupt_control = vmcb::VIRTUAL_INTERRUPT_MASKING;
         control.nested_control = vmcb::NESTED_PAGING;
         control.nested_cr3 = entry.nested_cr3.0;
@@ -134,11 +134,15 @@ impl Vcpu {
             },
             fpu: FpuState::new(),
             vmmcall: None,
+            mappings: None,
         }
     }
 
-    /// Runs the guest until it exits.
-    pub(super) fn run(&mut self) -> VmExit {
+    /// Runs the guest until it exits. Translations that the processor keeps are forgotten before if the number of changes of
+    /// physical maps is another one than at the last time.
+    pub(super) fn run(&mut self, mappings: u64) -> VmExit {
+        let changed = self.mappings.replace(mappings) != Some(mappings);
+        self.vmcb.control.tlb_control = if changed { vmcb::FLUSH_ALL } else { vmcb::FLUSH_NOTHING };
         world::enter(&mut self.vmcb, &mut self.registers, &mut self.fpu);
         self.vmcb.control.event_injection = 0;
         VmExit::decode(&self.vmcb.control)

@@ -153,6 +153,8 @@ pub(super) const INTERCEPT_CR4_WRITES: u32 = 1 << (16 + 4);
 pub(super) const INTERCEPT_MACHINE_CHECK: u32 = 1 << 18;
 /// [`Control::interrupt_control`]: the guest's RFLAGS.IF masks virtual interrupts only.
 pub(super) const VIRTUAL_INTERRUPT_MASKING: u64 = 1 << 24;
+/// [`Control::tlb_control`]: VMRUN flushes nothing by itself (AMD APM volume 2, section 15.16.1).
+pub(super) const FLUSH_NOTHING: u32 = 0;
 /// [`Control::tlb_control`]: flush everything on VMRUN.
 pub(super) const FLUSH_ALL: u32 = 1;
 /// [`Control::nested_control`]: nested paging.
