@@ -18,7 +18,7 @@ use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::sync::atomic::Ordering;
 use std::sync::Once;
 
-use crate::counter::{BLOCKS, PORT_ACCESSES};
+use crate::counter::{BLOCKS, Counter, PORT_ACCESSES};
 use crate::qemu::{address, find};
 
 /// Functions that each of these versions brought.
@@ -324,12 +324,22 @@ impl Instruction {
 
     /// Has its executions counted in [`PORT_ACCESSES`].
     pub(crate) fn count(&self) {
+        self.add(&PORT_ACCESSES, size_of::<u64>(), 1);
+    }
+
+    /// Has each of its executions count as so many blocks, besides the one that it is in.
+    pub(crate) fn count_as(&self, blocks: u64) {
+        self.add(&BLOCKS, 0, blocks);
+    }
+
+    /// Adds to a counter, which in a scoreboard has this offset, at each execution.
+    fn add(&self, counter: &Counter, offset: usize, number: u64) {
         // SAFETY: the instruction is valid, the counters are static or QEMU's.
         unsafe {
             match self.api.counting {
-                Counting::Inline { insn, .. } => insn(self.insn, ADD_U64, PORT_ACCESSES.as_ptr().cast(), 1),
+                Counting::Inline { insn, .. } => insn(self.insn, ADD_U64, counter.as_ptr().cast(), number),
                 Counting::Board { insn, board, .. } => {
-                    insn(self.insn, ADD_U64, Entry { board, offset: size_of::<u64>() }, 1);
+                    insn(self.insn, ADD_U64, Entry { board, offset }, number);
                 }
             }
         }

@@ -122,6 +122,11 @@ fn switch_argument(offset: usize) -> *mut c_void {
 
 /// VMRUN: AMD APM volume 3. Its operand is implicit.
 const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
+/// PAUSE: Intel SDM volume 2.
+const PAUSE: [u8; 2] = [0xf3, 0x90];
+/// Blocks that a PAUSE counts as: QEMU leaves translated code for each, which takes as long as hundreds of blocks. Who pauses waits for
+/// another processor, and there is none.
+const PAUSE_BLOCKS: u64 = 256;
 /// `mov cr3, rdi`.
 const MOV_CR3_RDI: [u8; 3] = [0x0f, 0x22, 0xdf];
 
@@ -168,6 +173,9 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
         }
         if accesses_port(code) {
             insn.count();
+        }
+        if code == PAUSE {
+            insn.count_as(PAUSE_BLOCKS);
         }
         if code == VMRUN {
             let offset = observer.translated(insn.host_address());

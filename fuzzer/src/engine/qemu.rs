@@ -28,6 +28,8 @@ use super::{Engine, Execution, Outcome, Request, Split, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
+/// So many times its budget may an execution take whose comparisons are recorded: each is a call then.
+const COMPARISONS_FACTOR: u64 = 3;
 /// How often a machine is booted where QEMU ends on the way, before there is none.
 const BOOTS: u32 = 3;
 /// How long QEMU may take to stop a machine at its snapshot, when it is reset from outside; each time longer, as the host may be
@@ -72,7 +74,8 @@ pub struct QemuConfig {
     /// Core for the calling thread and QEMU; `None` leaves both where they are.
     pub core: Option<usize>,
     /// Translated blocks that the hypervisor may execute in one exit, and before the first entry; more is a hang. On a
-    /// machine without VMRUN this limits the whole execution.
+    /// machine without VMRUN this limits the whole execution. With the comparison log on it is
+    /// three times as much.
     pub budget: u64,
     /// VM exits that an execution may have; more is a runaway.
     pub guest_exits: u64,
@@ -115,7 +118,7 @@ impl QemuConfig {
             foreign: None,
             ram_size: 32 << 20,
             core: None,
-            budget: 10_000_000,
+            budget: 4_000_000,
             guest_exits: 20_000,
             guest_blocks: 500_000,
             wall_limit: Duration::from_secs(10),
@@ -496,7 +499,10 @@ impl Engine for QemuEngine {
         for _ in 0..ATTEMPTS {
             let limit = self.config.wall_limit;
             let keep = self.keep;
+            let factor = if request.comparisons { COMPARISONS_FACTOR } else { 1 };
+            let budget = self.config.budget.saturating_mul(factor);
             let machine = self.machine()?;
+            machine.process.control.control().budget.store(budget, Ordering::Relaxed);
             let began = Instant::now();
             machine.stage(request, keep)?;
             let rung = Instant::now();
@@ -531,7 +537,7 @@ impl Engine for QemuEngine {
             if self.config.foreign.is_some() {
                 machine.process.control.edges(&mut execution.counters);
                 machine.process.new_console(&mut execution.console);
-                let over_budget = blocks >= self.config.budget;
+                let over_budget = blocks >= budget;
                 (outcome, record) = xen::judge(outcome, over_budget, &execution.console);
             }
             let (memory, target) = (&machine.process.memory, &machine.target);
