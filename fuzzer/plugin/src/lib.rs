@@ -17,7 +17,7 @@
 //! | `qemu` | declarations of QEMU's internal functions, found at load |
 //! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
 //! | `tables`, `jumps` | which translations survive a change of page tables |
-//! | `cpu`, `memory`, `devices` | saving and restoring each of these |
+//! | `cpu`, `memory`, `pristine`, `devices` | saving and restoring each of these |
 //! | `outside`, `process` | the life of a machine that the host resets |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
 
@@ -30,6 +30,7 @@ mod edges;
 mod jumps;
 mod memory;
 mod outside;
+mod pristine;
 mod process;
 mod qemu;
 mod run;

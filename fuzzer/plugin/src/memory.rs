@@ -10,6 +10,7 @@ use core::ffi::{c_int, c_void};
 use core::ops::Range;
 use core::ptr;
 
+use crate::pristine::Pristine;
 use crate::qemu::{DIRTY_MEMORY_VGA, MemoryRegion, Qemu, RamBlock};
 use crate::tables;
 
@@ -23,7 +24,8 @@ pub(crate) struct Memory {
     region: *mut MemoryRegion,
     /// Address of the block in QEMU's own numbering of all RAM blocks.
     ram_addr: u64,
-    copy: Vec<u8>,
+    /// What it was at the snapshot.
+    copy: Pristine,
     /// Pages that were written behind QEMU's back since the last reset.
     poked: Vec<usize>,
     /// Pages from which code was translated since it was last thrown away.
@@ -92,7 +94,7 @@ impl Memory {
             len,
             region,
             ram_addr: base + offset,
-            copy: Vec::new(),
+            copy: Pristine::default(),
             poked: Vec::with_capacity(64),
             has_code: vec![false; len.div_ceil(PAGE)],
             upper_tables: vec![false; len.div_ceil(PAGE)],
@@ -115,10 +117,9 @@ impl Memory {
 
     /// Takes the copy. `root` is where the page tables begin.
     pub(crate) fn save(&mut self, qemu: &Qemu, root: usize) {
-        self.copy = vec![0; self.len];
-        // SAFETY: the block has `len` bytes; the vCPU stands still and devices are idle while the big lock is held.
+        self.copy = self.now(0..self.len).map(Pristine::of).unwrap_or_default();
+        // SAFETY: the region is the block's; what is returned belongs to the caller.
         unsafe {
-            self.host.copy_to_nonoverlapping(self.copy.as_mut_ptr(), self.len);
             let dirty = (qemu.take_dirty)(self.region, 0, self.len as u64, DIRTY_MEMORY_VGA);
             (qemu.free)(dirty.cast());
         }
@@ -143,7 +144,7 @@ impl Memory {
 
     /// True where a root table has the upper half that the snapshot's has.
     pub(crate) fn has_upper_of_snapshot(&self, root: usize, snapshot: usize) -> bool {
-        let then = self.copy.get(tables::upper(snapshot));
+        let then = self.copy.page(snapshot / PAGE).and_then(|page| page.get(tables::upper(0)));
         then.is_some() && self.now(tables::upper(root)) == then
     }
 
@@ -155,11 +156,11 @@ impl Memory {
     /// Brings back one page.
     fn restore_page(&mut self, qemu: &Qemu, page: usize, restored: &mut Restored) {
         let at = page * PAGE;
-        let Some(from) = self.copy.get(at..(at + PAGE).min(self.len)) else { return };
+        let Some(from) = self.copy.page(page) else { return };
         let [upper, lower] =
             [&self.upper_tables, &self.lower_tables].map(|tables| tables.get(page) == Some(&true));
         let changed = (upper || lower) && self.now(at..at + from.len()) != Some(from);
-        // SAFETY: `at` and the length lie in the block, as the copy has the block's length.
+        // SAFETY: the page lies in the block, as the copy has no more pages than that.
         unsafe { self.host.add(at).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         self.drop_code(qemu, page);
         restored.pages += 1;

@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "reads page tables through host addresses")]
 
 use crate::jumps::Jumps;
+use crate::pristine::Pristine;
 use crate::qemu::{Cpu, Qemu};
 
 /// The TLBs that are kept: that of supervisor code and, where its number is known, that of physical addresses
@@ -55,26 +56,24 @@ pub(crate) const fn root(cr3: u64) -> usize {
 }
 
 /// An entry of a table in a copy of guest memory; an absent one where the copy ends before it.
-fn entry(memory: &[u8], table: usize, index: usize) -> u64 {
-    let at = table.wrapping_add(index * 8);
-    let bytes = memory.get(at..at.wrapping_add(8)).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or(0, u64::from_le_bytes)
+fn entry(memory: &Pristine, table: usize, index: usize) -> u64 {
+    memory.word(table.wrapping_add(index * 8)).unwrap_or(0)
 }
 
 /// Notes in `pages` which pages of memory are tables behind the upper half of a root.
-pub(crate) fn note_upper(memory: &[u8], root: usize, pages: &mut [bool]) {
+pub(crate) fn note_upper(memory: &Pristine, root: usize, pages: &mut [bool]) {
     note(memory, root, UPPER..ENTRIES, pages);
 }
 
 /// Notes in `pages` which pages of memory are tables behind the lower half of a root, that one included.
-pub(crate) fn note_lower(memory: &[u8], root: usize, pages: &mut [bool]) {
+pub(crate) fn note_lower(memory: &Pristine, root: usize, pages: &mut [bool]) {
     if let Some(noted) = pages.get_mut(root / TABLE) {
         *noted = true;
     }
     note(memory, root, 0..UPPER, pages);
 }
 
-fn note(memory: &[u8], root: usize, half: core::ops::Range<usize>, pages: &mut [bool]) {
+fn note(memory: &Pristine, root: usize, half: core::ops::Range<usize>, pages: &mut [bool]) {
     let mut tables: Vec<(usize, u32)> = Vec::new();
     let mut visit =
         |table: usize, indexes: core::ops::Range<usize>, levels: u32, found: &mut Vec<(usize, u32)>| {
@@ -125,6 +124,7 @@ mod tests {
         put(5, 0, at(7) | PRESENT);
         put(5, 1, at(8) | PRESENT | LARGE);
         put(7, 3, at(9) | PRESENT);
+        let memory = Pristine::of(&memory);
         let mut pages = vec![false; 16];
         note_upper(&memory, TABLE, &mut pages);
         let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();

@@ -135,7 +135,7 @@ fn command(config: &QemuConfig, directory: &Path, monitor: Option<&OwnedFd>) -> 
     let megabytes = format!("{}M", config.ram_size >> 20);
     let mut command = Command::new(&config.binary);
     command
-        .args(["-accel", "tcg,thread=single,tb-size=64", "-nodefaults", "-display", "none", "-no-reboot"])
+        .args(["-accel", "tcg,thread=single,tb-size=32", "-nodefaults", "-display", "none", "-no-reboot"])
         .args(["-action", "reboot=shutdown,shutdown=pause"])
         .arg("-object")
         .arg(format!("memory-backend-file,id=ram,size={megabytes},mem-path={},share=on", file("ram")))
