@@ -16,13 +16,19 @@ use crate::{engine::Engine, program::mutate::CmpHint};
 /// Pairs that are kept for one corpus entry.
 const MAX_PAIRS: usize = 512;
 
-/// Pairs of values that the hypervisor compared while it executed a corpus entry, and that differed.
+/// Pairs of values that the hypervisor compared while it executed the corpus entry whose turn it is, and that differed. In the state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct ComparisonHints {
     pub(super) pairs: Vec<CmpHint>,
 }
 
 libafl_bolts::impl_serdeany!(ComparisonHints);
+
+/// The same of a corpus entry that waits, as postcard has it: most numbers are small, and there are thousands of entries.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct PackedHints(Vec<u8>);
+
+libafl_bolts::impl_serdeany!(PackedHints);
 
 /// Runs a corpus entry with the comparison log switched on, the first time it is scheduled.
 pub(super) struct ComparisonStage<I> {
@@ -42,7 +48,7 @@ where
     E: Engine,
     D: Driver<E>,
     I: Subject,
-    S: HasCorpus<I> + HasCurrentCorpusId + HasCurrentTestcase<I>,
+    S: HasCorpus<I> + HasCurrentCorpusId + HasCurrentTestcase<I> + HasMetadata,
 {
     fn perform(
         &mut self,
@@ -51,7 +57,13 @@ where
         state: &mut S,
         _manager: &mut EM,
     ) -> Result<(), Error> {
-        if !self.enabled || state.current_testcase()?.has_metadata::<ComparisonHints>() {
+        if !self.enabled {
+            return Ok(());
+        }
+        let packed = state.current_testcase()?.metadata_map().get::<PackedHints>().cloned();
+        if let Some(PackedHints(packed)) = packed {
+            let pairs = postcard::from_bytes(&packed).map_err(|error| Error::serialize(error.to_string()))?;
+            state.metadata_map_mut().insert(ComparisonHints { pairs });
             return Ok(());
         }
         let input = state.current_input_cloned()?;
@@ -69,7 +81,9 @@ where
             let step = pairs.len().div_ceil(MAX_PAIRS);
             pairs = pairs.into_iter().step_by(step).collect();
         }
-        state.current_testcase_mut()?.add_metadata(ComparisonHints { pairs });
+        let packed = postcard::to_stdvec(&pairs).map_err(|error| Error::serialize(error.to_string()))?;
+        state.current_testcase_mut()?.add_metadata(PackedHints(packed));
+        state.metadata_map_mut().insert(ComparisonHints { pairs });
         Ok(())
     }
 }

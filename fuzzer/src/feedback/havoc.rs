@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use libafl::{
     Error, HasMetadata,
-    corpus::{Corpus, CorpusId, HasCurrentCorpusId},
+    corpus::CorpusId,
     inputs::{BytesInput, HasMutatorBytes, ResizableMutator},
     mutators::{HavocMutationsType, HavocScheduledMutator, MutationResult, Mutator, havoc_mutations},
     state::{HasCorpus, HasMaxSize, HasRand},
@@ -51,7 +51,7 @@ impl Named for ByteMutator {
 
 impl<S> Mutator<BytesInput, S> for ByteMutator
 where
-    S: HasRand + HasCorpus<BytesInput> + HasCurrentCorpusId + HasMaxSize,
+    S: HasRand + HasCorpus<BytesInput> + HasMetadata + HasMaxSize,
 {
     fn mutate(&mut self, state: &mut S, input: &mut BytesInput) -> Result<MutationResult, Error> {
         let mut rng = Pcg64Mcg::seed_from_u64(state.rand_mut().next());
@@ -73,11 +73,9 @@ where
 /// Looks for an operand of a comparison of the current corpus entry in the string, and replaces it by the other one.
 fn replace_operand<S>(state: &S, rng: &mut Pcg64Mcg, input: &mut BytesInput) -> Result<bool, Error>
 where
-    S: HasCorpus<BytesInput> + HasCurrentCorpusId,
+    S: HasMetadata,
 {
-    let Some(id) = state.current_corpus_id()? else { return Ok(false) };
-    let testcase = state.corpus().get(id)?.borrow();
-    let Some(hints) = testcase.metadata_map().get::<ComparisonHints>() else { return Ok(false) };
+    let Some(hints) = state.metadata_map().get::<ComparisonHints>() else { return Ok(false) };
     let hints = &hints.pairs;
     if hints.is_empty() {
         return Ok(false);

@@ -4,7 +4,7 @@ use std::{borrow::Cow, rc::Rc};
 
 use libafl::{
     Error, HasMetadata,
-    corpus::{Corpus, CorpusId, HasCurrentCorpusId},
+    corpus::{Corpus, CorpusId},
     mutators::{MutationResult, Mutator},
     random_corpus_id,
     state::{HasCorpus, HasRand},
@@ -75,7 +75,7 @@ impl Named for ProgramMutator {
 
 impl<S> Mutator<Program, S> for ProgramMutator
 where
-    S: HasRand + HasCorpus<Program> + HasCurrentCorpusId,
+    S: HasRand + HasCorpus<Program> + HasMetadata,
 {
     fn mutate(&mut self, state: &mut S, program: &mut Program) -> Result<MutationResult, Error> {
         let mut rng = Pcg64Mcg::seed_from_u64(state.rand_mut().next());
@@ -91,12 +91,8 @@ where
         }
         let donor_id = random_corpus_id!(state.corpus(), state.rand_mut());
         let donor = state.corpus().get(donor_id)?.borrow();
-        let current = state.current_corpus_id()?.map(|id| state.corpus().get(id)).transpose()?;
-        let current = current.map(|cell| cell.borrow());
-        let hints: &[CmpHint] = current
-            .as_ref()
-            .and_then(|testcase| testcase.metadata_map().get::<ComparisonHints>())
-            .map_or(&[], |hints| &hints.pairs);
+        let hints: &[CmpHint] =
+            state.metadata_map().get::<ComparisonHints>().map_or(&[], |hints| &hints.pairs);
         let mut before = std::mem::take(&mut self.before);
         before.clone_from(program);
         // Long programs hit counters more often, which looks like news: without a bound the corpus fills with them.
