@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use planted_bugs::Bug;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -112,7 +113,7 @@ impl Settings {
     /// # Errors
     /// The planted bug that does not exist, with those that do.
     pub fn new(target: Target, plants: &[String], qemu: &Path, core: Option<usize>) -> anyhow::Result<Self> {
-        let known = planted_bugs::Bug::ALL.map(planted_bugs::Bug::name);
+        let known = Bug::ALL.map(Bug::name);
         for plant in plants {
             if !known.contains(&plant.as_str()) {
                 bail!("--plant {plant}: no such planted bug; there are {}", known.join(", "));
@@ -184,6 +185,14 @@ impl Settings {
     #[must_use]
     pub fn on(&self, target: Target) -> Self {
         Self { target, ..self.clone() }
+    }
+
+    /// The same with these planted bugs, and no others.
+    #[must_use]
+    pub fn planted(&self, bugs: &[Bug]) -> Self {
+        let mut plants: Vec<String> = bugs.iter().map(|bug| bug.name().to_owned()).collect();
+        plants.sort();
+        Self { plants, ..self.clone() }
     }
 
     /// The same on another processor.

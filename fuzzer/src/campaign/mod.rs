@@ -8,6 +8,7 @@ pub mod examine;
 pub mod ledger;
 pub mod operations;
 pub mod runner;
+pub mod sample;
 pub mod statistics;
 pub mod store;
 pub mod team;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     check::{Checker, Every, Mismatch, Tally},
     examine::{About, Examined, Examiner, Files, Unconfirmed},
+    sample::Sample,
     statistics::Statistics,
 };
 use crate::{
@@ -80,6 +81,9 @@ pub struct Care {
     pub replays: u32,
     /// How often the machine is checked.
     pub every: Every,
+    /// Keep a sample of what is executed, for a benchmark.
+    #[serde(skip)]
+    pub sample: bool,
 }
 
 /// The driver of a session.
@@ -87,6 +91,7 @@ pub struct Runner<'a, O> {
     outlet: &'a mut O,
     examiner: Examiner<'a>,
     checker: Checker<'a>,
+    sample: Option<Sample>,
     began: Instant,
 }
 
@@ -105,6 +110,7 @@ impl<'a, O: Outlet> Runner<'a, O> {
             outlet,
             examiner: Examiner { classifier, elsewhere, replays: care.replays, stop, about },
             checker: Checker::new(settings, classifier.symbols(), care.every),
+            sample: care.sample.then(Sample::default),
             began: Instant::now(),
         }
     }
@@ -112,6 +118,11 @@ impl<'a, O: Outlet> Runner<'a, O> {
     /// Time since the runner was made.
     fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// The sample that was asked for.
+    pub fn take_sample(&mut self) -> Option<Sample> {
+        self.sample.take()
     }
 
     /// What came of the checks.
@@ -140,6 +151,9 @@ impl<E: Engine, O: Outlet> Driver<E> for Runner<'_, O> {
         execution: &Execution,
     ) {
         self.checker.executed(engine, request, program, execution);
+        if let Some(sample) = &mut self.sample {
+            sample.offer(request.program);
+        }
     }
 
     fn corpus_entry(&mut self, program: &Program) -> anyhow::Result<()> {

@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{
     Exit,
-    options::{CampaignOptions, TargetOptions, duration},
+    options::{CampaignOptions, TargetOptions, cores, duration},
     session::{Many, session},
 };
 use crate::doctor::usable_cores;
@@ -65,55 +65,4 @@ fn many(args: &Args) -> anyhow::Result<Option<Many>> {
     };
     let alone = cores.len() == 1 && listen.is_none() && join.is_none();
     Ok((!alone).then_some(Many { cores, listen, join }))
-}
-
-/// Reads a number of processors, `all`, or a list of them.
-fn cores(text: &str, usable: &[usize]) -> anyhow::Result<Vec<usize>> {
-    if text == "all" {
-        return Ok(usable.to_vec());
-    }
-    if let Ok(count) = text.parse::<usize>() {
-        if count == 0 || count > usable.len() {
-            bail!("there are {} processors that this process may use", usable.len());
-        }
-        return Ok(usable[..count].to_vec());
-    }
-    let expected = "expected a number of processors, `all`, or a list such as `0,2-5`";
-    let mut cores = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) =
-            first.parse().ok().zip(last.parse().ok()).filter(|(a, b)| a <= b).context(expected)?;
-        for core in first..=last {
-            if !usable.contains(&core) {
-                bail!("processor {core} is none that this process may use");
-            }
-            cores.push(core);
-        }
-    }
-    Ok(cores)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processors() {
-        let of = |text| cores(text, &[0, 1, 2, 5]).map_err(|error| error.to_string());
-        assert_eq!(of("all"), Ok(vec![0, 1, 2, 5]));
-        assert_eq!(of("2"), Ok(vec![0, 1]));
-        assert_eq!(of("5,0-2"), Ok(vec![5, 0, 1, 2]));
-        assert_eq!(of("1,1"), Ok(vec![1, 1]), "two workers may share one");
-        for (bad, word) in [
-            ("0", "4 processors"),
-            ("5", "4 processors"),
-            ("3,4", "processor 3"),
-            ("2-0", "list"),
-            ("x", "list"),
-            ("", "list"),
-        ] {
-            assert!(of(bad).unwrap_err().contains(word), "{bad}");
-        }
-    }
 }

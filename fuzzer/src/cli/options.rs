@@ -89,12 +89,16 @@ pub(super) struct CampaignOptions {
     /// Runs that the reproduction rate of a finding is taken from; the first of them on a clean boot.
     #[arg(long, value_name = "N", default_value_t = verify::REPLAYS, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) replays: u32,
+    /// Keep a sample of what is executed.
+    #[arg(skip)]
+    pub(super) sample: bool,
 }
 
 impl CampaignOptions {
     /// How findings and machines are looked at.
     pub(super) fn care(&self) -> Care {
-        Care { replays: self.replays, every: self.check_every.map_or(Every::Sensible, Every::Executions) }
+        let every = self.check_every.map_or(Every::Sensible, Every::Executions);
+        Care { replays: self.replays, every, sample: self.sample }
     }
 
     /// Whether machines are checked at all.
@@ -164,6 +168,36 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a number of processors, `all`, or a list of them.
+///
+/// # Errors
+/// What is expected, or processors that there are not.
+pub(super) fn cores(text: &str, usable: &[usize]) -> anyhow::Result<Vec<usize>> {
+    if text == "all" {
+        return Ok(usable.to_vec());
+    }
+    if let Ok(count) = text.parse::<usize>() {
+        if count == 0 || count > usable.len() {
+            bail!("there are {} processors that this process may use", usable.len());
+        }
+        return Ok(usable[..count].to_vec());
+    }
+    let expected = "expected a number of processors, `all`, or a list such as `0,2-5`";
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) =
+            first.parse().ok().zip(last.parse().ok()).filter(|(a, b)| a <= b).context(expected)?;
+        for core in first..=last {
+            if !usable.contains(&core) {
+                bail!("processor {core} is none that this process may use");
+            }
+            cores.push(core);
+        }
+    }
+    Ok(cores)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +208,25 @@ mod tests {
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
         for bad in ["", "h", "1.5h", "-1", "0", "1w", "99999999999999999999", "18446744073709551615d"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn processors() {
+        let of = |text| cores(text, &[0, 1, 2, 5]).map_err(|error| error.to_string());
+        assert_eq!(of("all"), Ok(vec![0, 1, 2, 5]));
+        assert_eq!(of("2"), Ok(vec![0, 1]));
+        assert_eq!(of("5,0-2"), Ok(vec![5, 0, 1, 2]));
+        assert_eq!(of("1,1"), Ok(vec![1, 1]), "two workers may share one");
+        for (bad, word) in [
+            ("0", "4 processors"),
+            ("5", "4 processors"),
+            ("3,4", "processor 3"),
+            ("2-0", "list"),
+            ("x", "list"),
+            ("", "list"),
+        ] {
+            assert!(of(bad).unwrap_err().contains(word), "{bad}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
         examine::About,
         ledger::{Closed, Ledger},
         runner::Runner,
+        sample::Sample,
         statistics::Statistics,
         store::{Description, FORMAT, Store},
         team::lead::{self, Outcome, Team},
@@ -43,6 +44,8 @@ pub(super) struct Session {
     replaced: u64,
     ended: Ended,
     elapsed: Duration,
+    /// A sample of what was executed, where one was asked for and one worker does it all.
+    pub(super) sample: Vec<Vec<u8>>,
     edges: usize,
     dir: PathBuf,
     /// Whether the directory outlives the command.
@@ -103,6 +106,7 @@ pub(super) fn session(
     let about = about(&store);
     let deadline = time.map(|time| Instant::now() + time);
     let mut ledger = Ledger::new(&mut store, live, edges, stop.clone(), options.until_finding);
+    let mut sample = Vec::new();
     let result = match engine {
         Some(engine) => {
             let plan = Plan {
@@ -116,6 +120,7 @@ pub(super) fn session(
             let mut runner = Runner::new(&mut ledger, &settings, &classifier, &care, about, stop);
             let result = feedback::run(engine, plan, settings.interface(), &classifier, &mut runner);
             let (handed_on, checks) = (runner.hand_on(), runner.checks());
+            sample = runner.take_sample().map(Sample::into_programs).unwrap_or_default();
             result.map_err(anyhow::Error::from).and_then(|(statistics, ended)| {
                 handed_on?;
                 Ok(Outcome { statistics, checks, ended, replaced: 0 })
@@ -152,6 +157,7 @@ pub(super) fn session(
         replaced,
         ended,
         elapsed: live.elapsed(),
+        sample,
         edges,
         dir: dir.to_owned(),
         keep: true,

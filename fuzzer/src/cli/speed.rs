@@ -8,19 +8,21 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{
     Exit,
-    options::{CampaignOptions, TargetOptions, duration},
-    session::session,
+    options::{CampaignOptions, TargetOptions, cores, duration},
+    session::{Many, session},
 };
 use crate::{
     campaign::store,
+    doctor::usable_cores,
     engine::{Engine, Execution, Outcome, Request, Split, qemu::QemuEngine, version::Reset},
     interface::interface,
     program::{Program, generate, lower},
     report::{live::emit, output::say},
     speed::{
         clock::{Clock, Cost, memory},
-        measure, median,
-        report::{OracleCost, OtherReset, Parts, Rate, Report},
+        crash::crash_cost,
+        measure, measure_any, median,
+        report::{OracleCost, OtherReset, Parts, Rate, Report, Scaling},
         reset::reset_cost,
     },
     target::{Oracles, Settings, Target},
@@ -48,6 +50,9 @@ pub(super) struct Speed {
     /// Measure the bare engine with another way to reset the machine as well: `loadvm` shows what the reset in QEMU's process buys.
     #[arg(long, value_name = "HOW")]
     beside_reset: Option<Reset>,
+    /// Measure the whole fuzzer with one worker for each of so many processors, for all of them, or for each in a list such as `0,2-5`, as well.
+    #[arg(long, value_name = "N|all|LIST")]
+    cores: Option<String>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -134,7 +139,6 @@ impl Side {
     /// Measures resets and the whole fuzzer, and puts everything together.
     fn report(mut self, calls: f64, once: &[Vec<u8>], args: &Speed) -> anyhow::Result<Report> {
         let reset = reset_cost(&mut self.engine)?;
-        let qemu_memory = self.engine.process_id().and_then(memory);
         let way = self.engine.way().0.to_string();
         drop((self.engine, self.with_oracles));
         let (engine, ceiling) = (rate(&self.engine_costs, calls), rate(&self.ceiling_costs, calls));
@@ -146,8 +150,11 @@ impl Side {
             Ok(OtherReset { way: other.way().0.to_string(), engine: beside, engine_to_this })
         };
         let beside_reset = args.beside_reset.map(other).transpose()?;
-        let (fuzzer, fuzzer_parts) = fuzzer(&self.settings, args)?;
-        let processor_of_calls = |rate: &Rate| rate.processor_microseconds / rate.calls_per_program.max(1e-9);
+        let (fuzzer, fuzzer_parts, sample) = fuzzer(&self.settings, args)?;
+        let (same, qemu_memory) =
+            same_programs(&self.settings, &sample, fuzzer.calls_per_program, args.time)?;
+        let crash = crash_cost(&self.settings, args.time / 5)?;
+        let scaling = args.cores.as_ref().map(|_| scaling(&self.settings, args, &fuzzer)).transpose()?;
         // The parts of the round that stands in the middle.
         let parts = |split: &Split| Parts::of(split);
         let mut splits: Vec<Parts> = self.splits.iter().map(parts).collect();
@@ -157,15 +164,18 @@ impl Side {
             calls_per_program: calls,
             engine_to_ceiling: engine.programs_per_second / ceiling.programs_per_second,
             engine_to_ceiling_by_processor: ceiling.processor_microseconds / engine.processor_microseconds,
-            fuzzer_to_engine: fuzzer.calls_per_second / engine.calls_per_second,
-            fuzzer_to_engine_by_processor: processor_of_calls(&engine) / processor_of_calls(&fuzzer),
+            fuzzer_to_engine: fuzzer.programs_per_second / same.programs_per_second,
+            fuzzer_to_engine_by_processor: same.processor_microseconds / fuzzer.processor_microseconds,
             ceiling,
             engine,
+            same,
             fuzzer,
             engine_parts: splits[splits.len() / 2],
             fuzzer_parts,
             reset,
             memory: [qemu_memory, memory(std::process::id())],
+            crash,
+            scaling,
             engine_to_beside: None,
             beside: None,
             way,
@@ -257,10 +267,9 @@ fn lowered(programs: &[Program], turns: u32) -> anyhow::Result<Vec<Vec<u8>>> {
     programs.iter().map(|program| Ok(lower::lower(program, turns)?.bytes)).collect()
 }
 
-/// Runs a campaign that starts from the seeds.
-fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts)> {
-    let scratch = tempfile::tempdir()?;
-    let options = CampaignOptions {
+/// How the fuzzer is measured.
+fn campaign_options(args: &Speed) -> CampaignOptions {
+    CampaignOptions {
         check_every: None,
         replays: verify::REPLAYS,
         execs: None,
@@ -268,7 +277,49 @@ fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts)> {
         until_finding: false,
         max_calls: args.calls as u16,
         json: false,
-    };
+        sample: true,
+    }
+}
+
+/// The bare engine with programs that the fuzzer executed, and the memory of its QEMU.
+fn same_programs(
+    settings: &Settings,
+    sample: &[Vec<u8>],
+    calls: f64,
+    time: Duration,
+) -> anyhow::Result<(Rate, Option<u64>)> {
+    let mut engine = settings.start()?;
+    let mut execution = Execution::default();
+    // The fuzzer's first executions are a small part of all that it does, so they are left out here: code is translated then.
+    measure_any(&mut engine, sample, Duration::ZERO, &mut execution, |_| false)?;
+    let measured = measure_any(&mut engine, sample, time, &mut execution, |_| false)?;
+    let cost = measured.context("the fuzzer has executed nothing")?.cost;
+    Ok((rate(&[cost], calls), engine.process_id().and_then(memory)))
+}
+
+/// The whole fuzzer with many workers, against one.
+fn scaling(settings: &Settings, args: &Speed, one: &Rate) -> anyhow::Result<Scaling> {
+    let text = args.cores.as_deref().unwrap_or("all");
+    let cores = cores(text, &usable_cores()).with_context(|| format!("--cores {text}"))?;
+    let workers = cores.len();
+    let many = Many { cores, ..Many::default() };
+    let scratch = tempfile::tempdir()?;
+    let options = campaign_options(args);
+    let directory = scratch.path().join("campaign");
+    let session = session(settings, &directory, args.seed, Some(args.time), &options, Some(many))?;
+    let seconds = session.elapsed().as_secs_f64().max(1e-3);
+    let programs_per_second = session.statistics.executions as f64 / seconds;
+    Ok(Scaling {
+        workers,
+        programs_per_second,
+        to_one: programs_per_second / (workers as f64 * one.programs_per_second),
+    })
+}
+
+/// Runs a campaign that starts from the seeds: its rate, where its time went, and some of its programs.
+fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts, Vec<Vec<u8>>)> {
+    let scratch = tempfile::tempdir()?;
+    let options = campaign_options(args);
     // Booting is no part of the rate.
     let clock = Clock::start(None);
     drop(settings.start()?);
@@ -291,5 +342,5 @@ fn fuzzer(settings: &Settings, args: &Speed) -> anyhow::Result<(Rate, Parts)> {
         processor_microseconds: cost.processor() * 1e6 / executions,
         host_microseconds: cost.host * 1e6 / executions,
     };
-    Ok((rate, parts))
+    Ok((rate, parts, session.sample))
 }

@@ -8,6 +8,7 @@
 //! nothing else. It is given beside the time on the wall, which on a busy machine says more about the others.
 
 pub mod clock;
+pub mod crash;
 pub mod report;
 pub mod reset;
 
@@ -25,6 +26,9 @@ pub enum MeasureError {
     /// A program ran into a limit, so that its time says nothing.
     #[error("a program is too long to be measured")]
     TooLong,
+    /// A program that should crash the hypervisor, or should not, did the opposite.
+    #[error("the planted bug {0} cannot be measured: its program ended as {1:?}")]
+    Crash(&'static str, Outcome),
     /// Too few points for a line.
     #[error(
         "the cost of a reset cannot be found out: {0} of the programs that write to many pages came back"
@@ -41,7 +45,7 @@ pub struct Measured {
     pub split: Split,
 }
 
-/// Executes each program in turn for about `time`.
+/// Executes each program in turn for about `time`, all of them equally often.
 ///
 /// # Errors
 /// [`MeasureError`].
@@ -51,20 +55,35 @@ pub fn measure(
     time: Duration,
     execution: &mut Execution,
 ) -> Result<Measured, MeasureError> {
+    let measured = measure_any(engine, programs, time, execution, |outcome| outcome == Outcome::Runaway)?;
+    measured.ok_or(MeasureError::TooLong)
+}
+
+/// The same; none where a program ends in a way that the caller does not want.
+///
+/// # Errors
+/// [`MeasureError`].
+pub fn measure_any(
+    engine: &mut QemuEngine,
+    programs: &[Vec<u8>],
+    time: Duration,
+    execution: &mut Execution,
+    unwanted: impl Fn(Outcome) -> bool,
+) -> Result<Option<Measured>, MeasureError> {
     let split = engine.split();
     let clock = Clock::start(engine.process_id());
     let mut executions = 0u32;
     while executions == 0 || clock.wall() < time {
         for program in programs {
             engine.execute(&Request { program, comparisons: false }, execution)?;
-            if execution.outcome == Outcome::Runaway {
-                return Err(MeasureError::TooLong);
+            if unwanted(execution.outcome) {
+                return Ok(None);
             }
             executions += 1;
         }
     }
     let cost = clock.stop(engine.process_id()) / f64::from(executions);
-    Ok(Measured { cost, split: engine.split().since(split) })
+    Ok(Some(Measured { cost, split: engine.split().since(split) }))
 }
 
 /// The middle one of some values, zero if there are none.

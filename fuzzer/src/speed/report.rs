@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::reset::ResetCost;
+use super::{crash::CrashCost, reset::ResetCost};
 use crate::engine::Split;
 
 /// Where the time of one program goes on the average, in microseconds on the wall. Whatever else the machine does
@@ -96,11 +96,14 @@ pub struct Report {
     pub ceiling: Rate,
     /// The bare engine.
     pub engine: Rate,
-    /// The whole fuzzer. Its programs are those of its corpus, so that calls are what can be compared.
+    /// The bare engine with a sample of the programs that the fuzzer executed: those that a corpus leads to do more than generated
+    /// ones.
+    pub same: Rate,
+    /// The whole fuzzer.
     pub fuzzer: Rate,
     /// On the wall, the median of rounds.
     pub engine_to_ceiling: f64,
-    /// On the wall, calls.
+    /// On the wall, with the same programs.
     pub fuzzer_to_engine: f64,
     /// The same by processor time.
     pub engine_to_ceiling_by_processor: f64,
@@ -112,8 +115,13 @@ pub struct Report {
     pub fuzzer_parts: Parts,
     /// What resets cost.
     pub reset: ResetCost,
-    /// Memory of QEMU and of the fuzzer, in bytes, as far as the system tells.
+    /// Memory of QEMU and of the fuzzer after a campaign's programs, in bytes, as far as the system tells.
     pub memory: [Option<u64>; 2],
+    /// What a crash costs.
+    pub crash: CrashCost,
+    /// The whole fuzzer with many workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// Rate of the engine against that of the target beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_to_beside: Option<f64>,
@@ -139,6 +147,17 @@ pub struct OtherReset {
     pub engine: Rate,
     /// Rate of the engine above against this one.
     pub engine_to_this: f64,
+}
+
+/// Many workers against one.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Scaling {
+    /// How many.
+    pub workers: usize,
+    /// What they execute together.
+    pub programs_per_second: f64,
+    /// That, against as many times what one executes alone.
+    pub to_one: f64,
 }
 
 /// What oracles cost.
@@ -188,7 +207,7 @@ impl Report {
             writeln!(to, "{name:22} {wall:>10.2} {processor:>19.2}")
         };
         ratio(to, "engine / ceiling", self.engine_to_ceiling, self.engine_to_ceiling_by_processor)?;
-        ratio(to, "fuzzer / engine, calls", self.fuzzer_to_engine, self.fuzzer_to_engine_by_processor)?;
+        ratio(to, "fuzzer / engine", self.fuzzer_to_engine, self.fuzzer_to_engine_by_processor)?;
         if let Some(oracles) = self.oracles {
             writeln!(to, "cost of oracles        {:>9.0}%  (of programs/s)", oracles.cost * 100.0)?;
         }
@@ -212,6 +231,18 @@ impl Report {
         for point in points {
             writeln!(to, "{:>12} pages {:>10.1} us", point.pages, point.microseconds)?;
         }
+        let CrashCost { crash_microseconds, good_microseconds } = self.crash;
+        writeln!(
+            to,
+            "\na crash: {crash_microseconds:.1} us, {:.2} times the same program without the bug ({good_microseconds:.1} us)",
+            self.crash.ratio()
+        )?;
+        if let Some(Scaling { workers, programs_per_second, to_one }) = self.scaling {
+            writeln!(
+                to,
+                "\n{workers} workers: {programs_per_second:.0} programs/s, {to_one:.2} of {workers} times one worker"
+            )?;
+        }
         if let [Some(qemu), Some(host)] = self.memory {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             writeln!(to, "\nmemory of a worker: QEMU {:.0} MiB, fuzzer {:.0} MiB", mib(qemu), mib(host))?;
@@ -219,8 +250,13 @@ impl Report {
         Ok(())
     }
 
-    fn rates(&self) -> [(&'static str, Rate); 3] {
-        [("in-guest ceiling", self.ceiling), ("bare engine", self.engine), ("whole fuzzer", self.fuzzer)]
+    fn rates(&self) -> [(&'static str, Rate); 4] {
+        [
+            ("in-guest ceiling", self.ceiling),
+            ("bare engine", self.engine),
+            ("engine on fuzzer's", self.same),
+            ("whole fuzzer", self.fuzzer),
+        ]
     }
 
     /// One line for each number: target, what it is of, which one, value.
@@ -262,6 +298,14 @@ impl Report {
             if let Some(bytes) = bytes {
                 line("memory", whose, bytes as f64);
             }
+        }
+        line("crash", "microseconds", self.crash.crash_microseconds);
+        line("crash", "microseconds without the bug", self.crash.good_microseconds);
+        line("crash", "to the same without the bug", self.crash.ratio());
+        if let Some(scaling) = self.scaling {
+            let of = format!("{} workers", scaling.workers);
+            line(&of, "programs per second", scaling.programs_per_second);
+            line(&of, "to one worker each", scaling.to_one);
         }
         if let Some(other) = &self.beside_reset {
             line(

@@ -122,7 +122,7 @@ fn essence(campaign: &Path, run: &Run) -> Essence {
 /// Campaigns of one seed come to the same, on a busy host as well.
 fn the_same_seed_gives_the_same(target: &str, executions: u32) {
     let _turn = machine();
-    for start in ["--corpus empty", "--corpus seeds --plant count-sign"] {
+    for start in ["--corpus empty", "--corpus seeds --plant count-sign,m2p-desync,poll-unalloc"] {
         let dir = tempdir().unwrap();
         let campaign = |name: &str| {
             let text =
