@@ -34,7 +34,7 @@ pub const RAM_SIZE: u64 = 32 << 20;
 pub enum Target {
     /// The reference hypervisor with hardware-assisted guests (SVM, nested paging).
     ReferenceHvm,
-    /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, about twice as fast.
+    /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, more than twice as fast.
     ReferencePv,
     /// The distribution's Xen with the agent as its initial domain, in pv mode.
     #[value(hide = true)]

@@ -47,7 +47,7 @@ fn every_end_is_seen_and_undone() {
             guest::CRASH => Outcome::Crash,
             guest::IDLE => Outcome::Idle,
             guest::TRIPLE_FAULT => Outcome::TripleFault,
-            guest::SPIN | guest::HALT => Outcome::Hang,
+            guest::SPIN | guest::HALT | guest::WAIT => Outcome::Hang,
             guest::DONE | guest::PORT | guest::PATCH | guest::BREAKPOINT | guest::CLOCK => Outcome::Done,
             _ => unreachable!("there is no request {request}"),
         };
@@ -74,6 +74,18 @@ fn every_end_is_seen_and_undone() {
     for request in (0..guest::REQUESTS).filter(|request| *request != guest::CLOCK) {
         assert_eq!(essence(execute(&mut engine, request)), first[usize::from(request)], "request {request}");
     }
+}
+
+#[test]
+fn a_recording_of_comparisons_may_take_longer() {
+    let mut engine = QemuEngine::start(config()).unwrap();
+    let mut outcome = |comparisons| {
+        let mut execution = Execution::default();
+        engine.execute(&Request { program: &[guest::WAIT], comparisons }, &mut execution).unwrap();
+        execution.outcome
+    };
+    // A hundred PAUSEs are 25,600 blocks and a few: more than the budget, less than three times that.
+    assert_eq!([false, true, false].map(&mut outcome), [Outcome::Hang, Outcome::Done, Outcome::Hang]);
 }
 
 /// What a process does: proc(5), `stat`, the field behind the name.

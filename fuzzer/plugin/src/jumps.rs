@@ -8,8 +8,8 @@
 //!
 //! | table | emptied |
 //! |---|---|
-//! | the hypervisor's | where the tables of the upper half have changed, and after runs that ended badly |
-//! | a guest's | when its physical map may have changed, which the marker of new tables says; where a reset changes a table of the lower half; after runs that ended badly |
+//! | the hypervisor's | where a reset brings back another table of the upper half, or registers that decide about translation |
+//! | a guest's | when its physical map may have changed, which the marker of new tables says; where a reset brings back another table of the lower half |
 //! | all | when QEMU throws all blocks away |
 //!
 //! The vCPU's table is private to QEMU. `tcg_flush_jmp_cache` begins by loading its address out of the CPU's structure, which says where that is,

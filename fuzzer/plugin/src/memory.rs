@@ -10,12 +10,9 @@ use core::ffi::{c_int, c_void};
 use core::ops::Range;
 use core::ptr;
 
-use crate::pristine::Pristine;
+use crate::pristine::{PAGE, Pristine};
 use crate::qemu::{DIRTY_MEMORY_VGA, MemoryRegion, Qemu, RamBlock};
 use crate::tables;
-
-/// Bytes of a page: `TARGET_PAGE_SIZE`.
-pub(crate) const PAGE: usize = 4096;
 
 /// Guest memory.
 pub(crate) struct Memory {

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::memory::PAGE;
+/// Bytes of a page: `TARGET_PAGE_SIZE`.
+pub(crate) const PAGE: usize = 4096;
 
 /// A copy of memory.
 #[derive(Default)]

@@ -28,6 +28,12 @@ use crate::qemu::{Cpu, Qemu};
 use crate::tables;
 use crate::translate::{BEGINS_BLOCK, Callbacks, Observer};
 
+mod shutdown;
+mod turns;
+
+use shutdown::state_changed;
+use turns::{TablesPlace, guest_entered, guest_left, tables_due};
+
 /// The plugin. Set once, before the machine exists.
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
@@ -66,8 +72,6 @@ struct Machine {
     snapshot: Option<Snapshot>,
     /// Tables of jumps, if the form of QEMU's is known.
     jumps: Option<Jumps>,
-    /// The last run did not end by itself.
-    ended_badly: bool,
     /// Devices may differ from the snapshot.
     devices_touched: bool,
     /// Where the hypervisor changes page tables.
@@ -193,7 +197,8 @@ impl Plugin {
         // What the boot did to the devices is part of the snapshot.
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         machine.snapshot = Some(Snapshot { cpu: cpu_state, devices });
-        machine.jumps = Jumps::find(cpu);
+        // Where no marker says whose turn it is, one table is for all.
+        machine.jumps = if self.foreign() { None } else { Jumps::find(cpu) };
         Ok(())
     }
 
@@ -244,27 +249,26 @@ impl Plugin {
             // What changed stays changed, and in the bitmap of what the next reset brings back.
         } else {
             let root = tables::root(snapshot.cpu.cr3());
-            let mut keep = snapshot.cpu.translates_alike(cpu)
+            let alike = snapshot.cpu.translates_alike(cpu)
                 && memory.has_upper_of_snapshot(tables::root(self.layout.cr3(cpu)), root);
             restored = memory.restore(&self.qemu);
-            keep &= !restored.upper_changed && !machine.devices_touched;
-            if machine.devices_touched {
-                machine.devices_touched = false;
+            let upper = alike && !restored.upper_changed;
+            let devices = core::mem::take(&mut machine.devices_touched);
+            if devices {
                 // SAFETY: the big lock is held.
                 unsafe { (self.qemu.disable_ticks)() };
                 snapshot.devices.restore(&self.qemu)?;
                 control.device_resets.fetch_add(1, Ordering::Relaxed);
             }
             snapshot.cpu.restore(&self.qemu, cpu);
-            let well = !core::mem::take(&mut machine.ended_badly);
             if let Some(jumps) = &mut machine.jumps {
-                jumps.reset(cpu, well && !restored.lower_changed, well && !restored.upper_changed);
+                jumps.reset(cpu, !restored.lower_changed, upper);
             }
-            if keep {
-                tables::forget_lower(&self.qemu, cpu, self.version, machine.jumps.as_ref());
+            let jumps = machine.jumps.as_ref();
+            if upper && !devices {
+                tables::forget_lower(&self.qemu, cpu, self.version, jumps);
             } else {
-                // SAFETY: the vCPU's own thread.
-                unsafe { (self.qemu.tlb_flush)(cpu) };
+                tables::forget_all(&self.qemu, cpu, jumps);
             }
         }
         self.apply_pokes(memory)?;
@@ -391,7 +395,7 @@ impl Observer for Plugin {
     }
 
     fn blocks_gone(&self) {
-        Self::blocks_gone(self);
+        self.forget_jumps();
     }
 
     fn callbacks(&self) -> &'static Callbacks {
@@ -467,103 +471,6 @@ unsafe extern "C" fn end_reached(vcpu: c_uint, argument: *mut c_void) {
     }
 }
 
-/// Where a marker of new tables is, in guest memory, and where the hypervisor goes on behind the change, in virtual memory.
-struct TablesPlace {
-    offset: usize,
-    behind: u64,
-}
-
-impl Plugin {
-    /// A place that lives as long as the process, as a callback's argument.
-    fn tables_argument(&self, offset: usize, behind: u64) -> *mut c_void {
-        let places = &mut self.machine().tables;
-        let known = places.iter().find(|place| (place.offset, place.behind) == (offset, behind));
-        let place = known.copied().unwrap_or_else(|| {
-            let place = &*Box::leak(Box::new(TablesPlace { offset, behind }));
-            places.push(place);
-            place
-        });
-        ptr::from_ref(place).cast_mut().cast()
-    }
-}
-
-/// Runs before each marker of new tables.
-unsafe extern "C" fn tables_due(vcpu: c_uint, argument: *mut c_void) {
-    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    // SAFETY: the argument comes from `tables_argument`.
-    let place = unsafe { &*argument.cast_const().cast::<TablesPlace>() };
-    if plugin.control.in_text(place.offset as u64) && load_tables(plugin, cpu, place) {
-        // SAFETY: as in `ready_reached`.
-        unsafe { (plugin.qemu.cpu_loop_exit)(cpu) };
-    }
-}
-
-/// Loads new tables, and skips the instruction that would. False where that instruction has to do it.
-fn load_tables(plugin: &Plugin, cpu: *mut Cpu, place: &TablesPlace) -> bool {
-    let (old, new) = (plugin.layout.cr3(cpu), plugin.layout.rdi(cpu));
-    let mut machine = plugin.machine();
-    let machine = &mut *machine;
-    if let Some(jumps) = &mut machine.jumps {
-        jumps.tables_loaded(plugin.layout.rsi(cpu));
-    }
-    let roots = [old, new].map(tables::root);
-    let same = machine.memory.as_ref().is_some_and(|memory| memory.same_upper(roots[0], roots[1]));
-    if same {
-        plugin.layout.set_cr3(cpu, new);
-        plugin.layout.set_rip(cpu, place.behind);
-        tables::forget_lower(&plugin.qemu, cpu, plugin.version, machine.jumps.as_ref());
-    }
-    same
-}
-
-impl Plugin {
-    /// The processor goes over to a guest, or comes back from it: its jumps have a table of their own.
-    fn change_jumps(&self, cpu: *mut Cpu, to_guest: bool) {
-        let mut machine = self.machine();
-        let Machine { jumps: Some(jumps), memory: Some(memory), .. } = &mut *machine else { return };
-        if to_guest {
-            let root = self.layout.cr3(cpu);
-            if jumps.enter(cpu, root) {
-                memory.note_lower(tables::root(root));
-            }
-        } else {
-            jumps.leave(cpu);
-        }
-    }
-
-    /// QEMU has thrown all translated blocks away. On the vCPU's thread, between two blocks.
-    fn blocks_gone(&self) {
-        if let Some(jumps) = &mut self.machine().jumps {
-            jumps.blocks_gone();
-        }
-    }
-}
-
-/// Runs before each VMRUN of the hypervisor, and each marker that says the same.
-unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
-    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if !plugin.control.in_text(argument.addr() as u64) {
-        return;
-    }
-    if plugin.account.enter_guest(Limits::of(plugin.control)) {
-        plugin.change_jumps(cpu, true);
-    } else {
-        plugin.stop_over_limit(cpu);
-    }
-}
-
-/// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
-unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
-    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if !plugin.control.in_text(argument.addr() as u64) {
-        return;
-    }
-    plugin.change_jumps(cpu, false);
-    if !plugin.account.leave_guest(Limits::of(plugin.control)) {
-        plugin.stop_over_limit(cpu);
-    }
-}
-
 /// Work item: a run has ended, or the snapshot is due.
 unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
     let Some(plugin) = plugin() else { return };
@@ -588,8 +495,7 @@ unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
         };
         let control = plugin.control;
         let mut machine = plugin.machine();
-        machine.ended_badly = !matches!(end, End::Done | End::Idle);
-        machine.devices_touched |= machine.ended_badly;
+        machine.devices_touched |= !matches!(end, End::Done | End::Idle);
         let ran = machine.run_began.map_or(0, |began| nanoseconds(began.elapsed()));
         drop(machine);
         control.blocks.store(plugin.account.blocks(Limits::of(control), end), Ordering::Relaxed);
@@ -602,42 +508,5 @@ unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
     match plugin.reset(cpu) {
         Ok(()) => plugin.set_phase(Phase::Running),
         Err(error) => plugin.fail(&error),
-    }
-}
-
-/// QEMU's run state changed. On its main thread, with the big lock held.
-unsafe extern "C" fn state_changed(_: *mut c_void, running: bool, _: c_int) {
-    let Some(plugin) = plugin() else { return };
-    // The snapshot itself and the time before it are QEMU's own business.
-    let phase = plugin.phase.load(Ordering::SeqCst);
-    if running || phase == Phase::Boot as u32 {
-        return;
-    }
-    // The handler must not start the machine itself: QEMU is about to stop it.
-    // SAFETY: the main context lives as long as the process, and `go_on` ignores its argument.
-    unsafe {
-        let context = (plugin.qemu.aio_context)();
-        (plugin.qemu.schedule)(context, go_on, ptr::null_mut(), c"hyperfuzz".as_ptr());
-    }
-}
-
-/// Starts the machine again after a shutdown. On QEMU's main thread, with the big lock held.
-unsafe extern "C" fn go_on(_: *mut c_void) {
-    let Some(plugin) = plugin() else { return };
-    let qemu = &plugin.qemu;
-    // SAFETY: the lookup table and the name are what `qapi_enum_parse` expects; a null error pointer is allowed. A machine
-    // that is shut down may become paused, and a paused one may be started.
-    unsafe {
-        let paused = (qemu.parse_enum)(qemu.run_states, c"paused".as_ptr(), -1, ptr::null_mut());
-        if paused < 0 {
-            plugin.fail("this QEMU has no run state `paused`");
-            return;
-        }
-        (qemu.set_run_state)(paused);
-        let cpu = plugin.cpu.load(Ordering::Acquire);
-        // If the watchdog was faster, its work item finds this.
-        plugin.reached.store(End::TripleFault as u32, Ordering::Relaxed);
-        plugin.request_end(cpu, End::TripleFault);
-        (qemu.vm_start)();
     }
 }

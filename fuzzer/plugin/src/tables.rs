@@ -42,7 +42,16 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Forgets the translations of the lower half. Jumps are kept where there are tables for each half. QEMU is of this version.
 pub(crate) fn forget_lower(qemu: &Qemu, cpu: *mut Cpu, version: (u32, u32), jumps: Option<&Jumps>) {
     // SAFETY: called on the vCPU's own thread.
-    let forget = || unsafe { (qemu.tlb_flush_some)(cpu, ALL & !kept(version)) };
+    spare(cpu, jumps, || unsafe { (qemu.tlb_flush_some)(cpu, ALL & !kept(version)) });
+}
+
+/// Forgets all translations. Jumps are kept where there are tables for each half.
+pub(crate) fn forget_all(qemu: &Qemu, cpu: *mut Cpu, jumps: Option<&Jumps>) {
+    // SAFETY: called on the vCPU's own thread.
+    spare(cpu, jumps, || unsafe { (qemu.tlb_flush)(cpu) });
+}
+
+fn spare(cpu: *mut Cpu, jumps: Option<&Jumps>, forget: impl FnOnce()) {
     match jumps {
         Some(jumps) => jumps.spare(cpu, forget),
         None => forget(),

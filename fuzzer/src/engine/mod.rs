@@ -11,7 +11,9 @@ pub mod qemu;
 pub mod xen;
 
 mod beacon;
+mod config;
 mod error;
+mod machine;
 mod memory;
 mod monitor;
 mod outside;

@@ -18,11 +18,11 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 use tempfile::TempDir;
 
+use super::config::QemuConfig;
 use super::error::EngineError;
 use super::memory::{ControlFile, GuestMemory};
 use super::monitor::Monitor;
 use super::qcow2;
-use super::qemu::QemuConfig;
 use super::version::{Version, Way};
 
 /// Bytes of QEMU's messages and of the console that an error shows.

@@ -21,8 +21,10 @@ pub(crate) const PATCH: u8 = 7;
 pub(crate) const BREAKPOINT: u8 = 8;
 /// Stores the time-stamp counter in counters.
 pub(crate) const CLOCK: u8 = 9;
+/// Waits for nobody, with a hundred PAUSEs.
+pub(crate) const WAIT: u8 = 10;
 /// How many of these there are.
-pub(crate) const REQUESTS: u8 = 10;
+pub(crate) const REQUESTS: u8 = 11;
 
 /// Edge counters.
 pub(crate) const COUNTERS: usize = 256;
@@ -83,6 +85,8 @@ core::arch::global_asm!(
     "je guest_breakpoint",
     "cmpl $9, %ebx",
     "je guest_clock",
+    "cmpl $10, %ebx",
+    "je guest_wait",
     "jmp 9f",
     "8: incb 0x5000ff",
     "9: .byte 0x0f, 0x1f, 0x80, {DONE}, 'Z', 'F', 'H', 0x90",
@@ -120,6 +124,10 @@ core::arch::global_asm!(
     "guest_clock: rdtsc",
     "movl %eax, 0x5000d0",
     "movl %edx, 0x5000d4",
+    "jmp 9b",
+    "guest_wait: movl $100, %ecx",
+    "1: pause",
+    "loop 1b",
     "jmp 9b",
     "guest_code_end:",
     ".balign 8",

@@ -12,6 +12,7 @@ mod layout;
 mod machine;
 mod per_vcpu;
 mod pv;
+mod runner;
 #[cfg(not(target_os = "none"))]
 mod runtime;
 mod selftest;

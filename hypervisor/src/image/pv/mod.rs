@@ -1,4 +1,4 @@
-//! Running guests in pv mode: the loop around ring 3.
+//! Running guests in pv mode: what ring 3 comes back for.
 
 mod vcpu;
 mod world;
@@ -8,14 +8,18 @@ use core::arch::x86_64::__cpuid_count;
 
 use coverage_hypercall::crash::CrashKind;
 use hypervisor::{
-    Disposition, Hypervisor, InjectGp, VcpuId,
+    Hypervisor, InjectGp, VcpuId,
     pv::{CONTEXT, Exception, Privileged},
 };
 use x86_64::{PhysAddr, registers::control::Cr2};
 use xen_abi::hypercall;
 
-use super::{arch, beacon, console, crash, per_vcpu::PerVcpu};
-use vcpu::{Exit, Refused, Vcpu};
+use super::{
+    arch, crash,
+    runner::{Guest, Next},
+};
+pub(crate) use vcpu::Vcpu;
+use vcpu::{Exit, Refused};
 pub(crate) use world::guest_exception;
 
 const NON_MASKABLE: u8 = 2;
@@ -28,104 +32,22 @@ const MACHINE_CHECK: u8 = 18;
 const MSR_EFER: u32 = 0xc000_0080;
 const MSR_PAT: u32 = 0x277;
 
-/// Who runs after an exit.
-enum Next {
-    /// The same vCPU.
-    Same,
-    /// Whoever the library names.
-    Other,
-}
-
-/// The guests and the library that decides about them.
-pub(crate) struct Runner {
-    hypervisor: Hypervisor,
-    vcpus: PerVcpu<Vcpu>,
-    /// Whose page tables, segments and floating-point state are in the processor.
-    running: Option<VcpuId>,
-    /// [`Hypervisor::mapping_changes`] when the page tables were loaded.
-    mappings: u64,
-    /// The same when the host was told that all domains are ready.
-    ready_mappings: u64,
-    /// All domains are ready, and the host has not been told.
-    all_ready: bool,
-    beacon: PhysAddr,
-    verbose: bool,
-}
+/// Pv guests.
+pub(crate) type Runner = super::runner::Runner<Vcpu>;
 
 impl Runner {
     /// Makes the processor ready for pv guests.
     pub(crate) fn new(hypervisor: Hypervisor, beacon: PhysAddr, verbose: bool) -> Self {
         arch::require_supervisor_protection();
         world::enable();
-        Self {
-            hypervisor,
-            vcpus: PerVcpu::new(),
-            running: None,
-            mappings: 0,
-            ready_mappings: 0,
-            all_ready: false,
-            beacon,
-            verbose,
-        }
-    }
-
-    /// Runs whoever can run, until nobody can.
-    pub(crate) fn run(mut self) -> ! {
-        while let Some(id) = self.hypervisor.vcpu_to_run() {
-            self.forget();
-            self.load(id);
-            // Whatever is the same before each program is done before the snapshot.
-            if core::mem::take(&mut self.all_ready) {
-                self.ready();
-            }
-            if let Some(value) = self.hypervisor.resume_value(id) {
-                self.vcpu(id).set_result(value);
-            }
-            while let Next::Same = self.step(id) {}
-        }
-        beacon::idle(self.hypervisor.ending())
-    }
-
-    fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
-        self.vcpus.get_mut(id).expect("the vCPU was loaded before it ran")
-    }
-
-    /// Drops the vCPUs of domains that were destroyed: their numbers may be used again.
-    fn forget(&mut self) {
-        while let Some(domain) = self.hypervisor.gone() {
-            self.vcpus.forget(domain);
-            self.running = self.running.filter(|id| id.domain != domain);
-        }
-    }
-
-    /// Gives the processor to a vCPU, which is made if it has never run.
-    fn load(&mut self, id: VcpuId) {
-        if self.running == Some(id) {
-            return;
-        }
-        if let Some(before) = self.running.take() {
-            self.vcpu(before).leave_processor();
-        }
-        let entry = self.hypervisor.entry(id);
-        self.mappings = self.hypervisor.mapping_changes();
-        let state = self.tables_state();
-        self.vcpus.get_or_make(id, || Vcpu::new(&entry)).take_processor(state);
-        self.running = Some(id);
-    }
-
-    /// What the marker of new tables says of the guests' tables: 0 until they have changed since the ready marker.
-    fn tables_state(&self) -> u64 {
-        self.mappings.wrapping_sub(self.ready_mappings)
+        Self::ready_for(hypervisor, beacon, verbose)
     }
 
     /// Runs a vCPU until it comes back, and does what it came back for.
-    fn step(&mut self, id: VcpuId) -> Next {
+    fn exit(&mut self, id: VcpuId) -> Next {
         crash::set_context(id.domain.into(), None);
-        let changes = self.hypervisor.mapping_changes();
-        if self.mappings != changes {
-            self.mappings = changes;
-            let state = self.tables_state();
-            self.vcpu(id).reload_tables(state);
+        if let Some(tables) = self.new_tables() {
+            self.vcpu(id).load_tables(tables);
         }
         match self.vcpu(id).run() {
             Exit::Hypercall => self.hypercall(id),
@@ -165,31 +87,8 @@ impl Runner {
             }
             _ => {}
         }
-        match hypervisor.hypercall(id, number, args, &CONTEXT) {
-            Disposition::Return(value) => {
-                vcpu.set_result(value);
-                Next::Same
-            }
-            Disposition::Reschedule => Next::Other,
-            Disposition::Ready => {
-                self.all_ready = true;
-                Next::Other
-            }
-            Disposition::Done => {
-                beacon::done();
-                vcpu.set_result(0);
-                Next::Same
-            }
-        }
-    }
-
-    /// Starts the record of each program at zero, and lets the host take its snapshot.
-    fn ready(&mut self) {
-        console::go_quiet(self.verbose);
-        coverage_rt::reset_comparisons();
-        coverage_rt::reset_counters();
-        self.ready_mappings = self.hypervisor.mapping_changes();
-        beacon::ready(self.beacon);
+        let disposition = hypervisor.hypercall(id, number, args, &CONTEXT);
+        self.answer(id, disposition)
     }
 
     /// Carries the instruction out that raised an exception, or delivers it.
@@ -247,10 +146,5 @@ impl Runner {
             }
         }
         Ok(())
-    }
-
-    fn kill(&mut self, id: VcpuId, why: &str) -> Next {
-        self.hypervisor.guest_died(id, why);
-        Next::Other
     }
 }

@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 
-use hypervisor::{Entry, pv};
+use hypervisor::{Entry, VcpuId, pv};
 use x86_64::PhysAddr;
 
 use super::world::{self, Segments};
 use crate::image::{
     arch::ExceptionFrame,
     fpu::{self, FpuState},
+    runner::{Guest, Next, Runner},
 };
 
 /// Page attribute table after reset (AMD APM volume 2, section 7.8.2).
@@ -47,7 +48,7 @@ pub(super) enum Exit {
 pub(super) struct Refused;
 
 /// One virtual processor.
-pub(super) struct Vcpu {
+pub(crate) struct Vcpu {
     frame: Box<ExceptionFrame>,
     fpu: FpuState,
     segments: Segments,
@@ -56,9 +57,8 @@ pub(super) struct Vcpu {
     root: PhysAddr,
 }
 
-impl Vcpu {
-    /// A vCPU that has not run yet.
-    pub(super) fn new(entry: &Entry) -> Self {
+impl Guest for Vcpu {
+    fn new(entry: &Entry) -> Self {
         use register::{RAX, RBP, RBX, RCX, RDI, RDX, RSI};
         let start = &entry.start;
         let mut frame = Box::new(ExceptionFrame {
@@ -87,6 +87,31 @@ impl Vcpu {
         }
     }
 
+    fn leave_processor(&mut self) {
+        self.segments.save();
+        if !fpu::HOST_USES_SSE {
+            self.fpu.save();
+        }
+    }
+
+    fn take_processor(&self, tables: u64) {
+        self.load_tables(tables);
+        self.segments.restore();
+        if !fpu::HOST_USES_SSE {
+            self.fpu.restore();
+        }
+    }
+
+    fn set_result(&mut self, value: i64) {
+        self.frame.gpr[register::RAX] = value as u64;
+    }
+
+    fn step(runner: &mut Runner<Self>, id: VcpuId) -> Next {
+        runner.exit(id)
+    }
+}
+
+impl Vcpu {
     /// Runs the guest until it comes back. At an address that cannot be, it gets no further than a fault.
     pub(super) fn run(&mut self) -> Exit {
         const PROTECTION: u8 = 13;
@@ -100,25 +125,8 @@ impl Vcpu {
         }
     }
 
-    /// Puts what the hypervisor does not use itself aside because another vCPU will run.
-    pub(super) fn leave_processor(&mut self) {
-        self.segments.save();
-        if !fpu::HOST_USES_SSE {
-            self.fpu.save();
-        }
-    }
-
-    /// The opposite of [`Self::leave_processor`]. `tables` is what [`Marker::Tables`](coverage_hypercall::harness::Marker) says of all guests'.
-    pub(super) fn take_processor(&self, tables: u64) {
-        world::load_tables(self.root, tables);
-        self.segments.restore();
-        if !fpu::HOST_USES_SSE {
-            self.fpu.restore();
-        }
-    }
-
-    /// Makes changes of the physical map effective.
-    pub(super) fn reload_tables(&self, tables: u64) {
+    /// Loads its page tables. `tables` is what [`Marker::Tables`](coverage_hypercall::harness::Marker) says of all guests'.
+    pub(super) fn load_tables(&self, tables: u64) {
         world::load_tables(self.root, tables);
     }
 
@@ -127,11 +135,6 @@ impl Vcpu {
         use register::{R8, R9, R10, RAX, RDI, RDX, RSI};
         let r = &self.frame.gpr;
         (r[RAX], [r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]])
-    }
-
-    /// Sets the result of a hypercall.
-    pub(super) fn set_result(&mut self, value: i64) {
-        self.frame.gpr[register::RAX] = value as u64;
     }
 
     /// Address of the next instruction.

@@ -1,4 +1,4 @@
-//! Running guests: the loop around VMRUN.
+//! Running guests in hvm mode: what VM exits ask for.
 
 mod exit;
 mod permissions;
@@ -10,92 +10,31 @@ use alloc::format;
 use core::arch::x86_64::__cpuid_count;
 
 use hypervisor::{
-    Decoded, Disposition, FaultAction, Hypervisor, InjectGp, Instruction, NestedFault, VcpuId, address::Gpa,
+    Decoded, FaultAction, Hypervisor, InjectGp, Instruction, NestedFault, VcpuId, address::Gpa,
 };
 use x86_64::PhysAddr;
 
-use super::{beacon, console, crash, per_vcpu::PerVcpu};
+use super::{crash, runner::Next};
 use exit::VmExit;
-use vcpu::{Refused, Vcpu};
+use vcpu::Refused;
+pub(crate) use vcpu::Vcpu;
 
 const MSR_EFER: u32 = 0xc000_0080;
 const MSR_PAT: u32 = 0x277;
 
-/// Who runs after an exit.
-enum Next {
-    /// The same vCPU.
-    Same,
-    /// Whoever the library names.
-    Other,
-}
-
-/// The guests and the library that decides about them.
-pub(crate) struct Runner {
-    hypervisor: Hypervisor,
-    vcpus: PerVcpu<Vcpu>,
-    /// Whose floating-point state is in the processor.
-    running: Option<VcpuId>,
-    /// All domains are ready, and the host has not been told.
-    all_ready: bool,
-    beacon: PhysAddr,
-    verbose: bool,
-}
+/// Hvm guests.
+pub(crate) type Runner = super::runner::Runner<Vcpu>;
 
 impl Runner {
     /// Switches SVM on.
     pub(crate) fn new(hypervisor: Hypervisor, beacon: PhysAddr, verbose: bool) -> Self {
         world::enable();
         permissions::install();
-        Self { hypervisor, vcpus: PerVcpu::new(), running: None, all_ready: false, beacon, verbose }
-    }
-
-    /// Runs whoever can run, until nobody can.
-    pub(crate) fn run(mut self) -> ! {
-        while let Some(id) = self.hypervisor.vcpu_to_run() {
-            self.forget();
-            self.load(id);
-            // Whatever is the same before each program is done before the snapshot.
-            if core::mem::take(&mut self.all_ready) {
-                self.ready();
-            }
-            if let Some(value) = self.hypervisor.resume_value(id) {
-                self.vcpu(id).set_result(value);
-            }
-            if self.hypervisor.take_nmi(id) {
-                self.vcpu(id).inject_nmi();
-            }
-            while let Next::Same = self.step(id) {}
-        }
-        beacon::idle(self.hypervisor.ending())
-    }
-
-    fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
-        self.vcpus.get_mut(id).expect("the vCPU was loaded before it ran")
-    }
-
-    /// Drops the vCPUs of domains that were destroyed: their numbers may be used again.
-    fn forget(&mut self) {
-        while let Some(domain) = self.hypervisor.gone() {
-            self.vcpus.forget(domain);
-            self.running = self.running.filter(|id| id.domain != domain);
-        }
-    }
-
-    /// Gives the processor to a vCPU, which is made if it has never run.
-    fn load(&mut self, id: VcpuId) {
-        if self.running == Some(id) {
-            return;
-        }
-        if let Some(before) = self.running.take() {
-            self.vcpu(before).leave_processor();
-        }
-        let entry = self.hypervisor.entry(id);
-        self.vcpus.get_or_make(id, || Vcpu::new(&entry)).take_processor();
-        self.running = Some(id);
+        Self::ready_for(hypervisor, beacon, verbose)
     }
 
     /// Runs a vCPU until it exits, and does what the exit asks for.
-    fn step(&mut self, id: VcpuId) -> Next {
+    fn exit(&mut self, id: VcpuId) -> Next {
         crash::set_context(id.domain.into(), None);
         let mappings = self.hypervisor.mapping_changes();
         match self.vcpu(id).run(mappings) {
@@ -180,30 +119,8 @@ impl Runner {
         let (number, args) = vcpu.hypercall();
         let context = vcpu.context();
         crash::set_context(id.domain.into(), Some(number));
-        match self.hypervisor.hypercall(id, number, args, &context) {
-            Disposition::Return(value) => {
-                self.vcpu(id).set_result(value);
-                Next::Same
-            }
-            Disposition::Reschedule => Next::Other,
-            Disposition::Ready => {
-                self.all_ready = true;
-                Next::Other
-            }
-            Disposition::Done => {
-                beacon::done();
-                self.vcpu(id).set_result(0);
-                Next::Same
-            }
-        }
-    }
-
-    /// Starts the record of each program at zero, and lets the host take its snapshot.
-    fn ready(&mut self) {
-        console::go_quiet(self.verbose);
-        coverage_rt::reset_comparisons();
-        coverage_rt::reset_counters();
-        beacon::ready(self.beacon);
+        let disposition = self.hypervisor.hypercall(id, number, args, &context);
+        self.answer(id, disposition)
     }
 
     fn cpuid(&mut self, id: VcpuId) {
@@ -257,10 +174,5 @@ impl Runner {
             FaultAction::Kill => return self.kill(id, &format!("access to {gpa:#x}, error {error:#x}")),
         }
         Next::Same
-    }
-
-    fn kill(&mut self, id: VcpuId, why: &str) -> Next {
-        self.hypervisor.guest_died(id, why);
-        Next::Other
     }
 }

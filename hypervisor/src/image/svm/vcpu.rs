@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use hypervisor::{Entry, GuestContext, PagingMode};
+use hypervisor::{Entry, GuestContext, PagingMode, VcpuId};
 use zerocopy::FromZeros;
 
 use super::{
@@ -11,7 +11,10 @@ use super::{
     vmcb::{self, Segment, Vmcb, intercept_1, intercept_2},
     world::{self, Registers},
 };
-use crate::image::fpu::{self, FpuState};
+use crate::image::{
+    fpu::{self, FpuState},
+    runner::{Guest, Next, Runner},
+};
 
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
@@ -35,7 +38,7 @@ const PF: u64 = 14;
 pub(super) struct Refused;
 
 /// One virtual processor.
-pub(super) struct Vcpu {
+pub(crate) struct Vcpu {
     vmcb: Box<Vmcb>,
     registers: Registers,
     fpu: FpuState,
@@ -53,9 +56,8 @@ pub(super) struct Place {
     cr3: u64,
 }
 
-impl Vcpu {
-    /// A vCPU that has not run yet.
-    pub(super) fn new(entry: &Entry) -> Self {
+impl Guest for Vcpu {
+    fn new(entry: &Entry) -> Self {
         let mut vmcb = Box::new(Vmcb::new_zeroed());
         let control = &mut vmcb.control;
         control.intercept_cr = vmcb::INTERCEPT_CR4_WRITES;
@@ -138,6 +140,34 @@ impl Vcpu {
         }
     }
 
+    fn leave_processor(&mut self) {
+        if !fpu::HOST_USES_SSE {
+            self.fpu.save();
+        }
+    }
+
+    fn take_processor(&self, _tables: u64) {
+        if !fpu::HOST_USES_SSE {
+            self.fpu.restore();
+        }
+    }
+
+    fn set_result(&mut self, value: i64) {
+        self.vmcb.save.rax = value as u64;
+    }
+
+    fn resume(runner: &mut Runner<Self>, id: VcpuId) {
+        if runner.hypervisor.take_nmi(id) {
+            runner.vcpu(id).inject_nmi();
+        }
+    }
+
+    fn step(runner: &mut Runner<Self>, id: VcpuId) -> Next {
+        runner.exit(id)
+    }
+}
+
+impl Vcpu {
     /// Runs the guest until it exits. Translations that the processor keeps are forgotten before if the number of changes of
     /// physical maps is another one than at the last time.
     pub(super) fn run(&mut self, mappings: u64) -> VmExit {
@@ -146,20 +176,6 @@ impl Vcpu {
         world::enter(&mut self.vmcb, &mut self.registers, &mut self.fpu);
         self.vmcb.control.event_injection = 0;
         VmExit::decode(&self.vmcb.control)
-    }
-
-    /// Puts the floating-point state aside because another vCPU will run.
-    pub(super) fn leave_processor(&mut self) {
-        if !fpu::HOST_USES_SSE {
-            self.fpu.save();
-        }
-    }
-
-    /// The opposite of [`Self::leave_processor`].
-    pub(super) fn take_processor(&self) {
-        if !fpu::HOST_USES_SSE {
-            self.fpu.restore();
-        }
     }
 
     /// Steps over the instruction that caused the exit, and over what it would have held back (AMD APM volume 2, section 15.21.5).
@@ -221,11 +237,6 @@ impl Vcpu {
             PagingMode::Other
         };
         GuestContext { cr3: save.cr3, cpl: save.cpl, paging }
-    }
-
-    /// Sets the result of a hypercall.
-    pub(super) fn set_result(&mut self, value: i64) {
-        self.vmcb.save.rax = value as u64;
     }
 
     /// EAX and ECX: leaf and subleaf of CPUID.
@@ -332,7 +343,7 @@ impl Vcpu {
     }
 
     /// Raises an NMI at the next entry.
-    pub(super) fn inject_nmi(&mut self) {
+    fn inject_nmi(&mut self) {
         const NMI: u64 = 2 << 8;
         const VALID: u64 = 1 << 31;
         self.vmcb.control.event_injection = 2 | NMI | VALID;
