@@ -25,14 +25,10 @@ static RING: Global<Ring> =
     Global::new(Ring { header: ConsoleHeader { written: 0, size: TEXT_LEN as u64 }, text: [0; TEXT_LEN] });
 static LOUD: AtomicBool = AtomicBool::new(true);
 
-/// From here on the port hears nothing more, unless `verbose`: a byte there costs an exit to the device model.
+/// From here on the port hears nothing more, last words included, unless `verbose`: a byte there costs a system call of QEMU's, and whoever
+/// waits for the end of a program reads the ring.
 pub(crate) fn go_quiet(verbose: bool) {
     LOUD.store(verbose, Ordering::Relaxed);
-}
-
-/// Speaks to the port again, for the last words.
-pub(crate) fn go_loud() {
-    LOUD.store(true, Ordering::Relaxed);
 }
 
 /// Where the ring lies in physical memory.

@@ -18,7 +18,7 @@ use x86_64::registers::{
 };
 use zerocopy::FromZeros;
 
-use super::{arch::ExceptionFrame, beacon, console, console::println, global::Global, layout, stack};
+use super::{arch::ExceptionFrame, beacon, console::println, global::Global, layout, stack};
 
 const PAGE_FAULT: u64 = 14;
 const DOUBLE_FAULT: u64 = 8;
@@ -115,7 +115,6 @@ fn begin(kind: CrashKind) -> CrashRecord {
         // A crash while one is being recorded: what is there has to do.
         beacon::crashed();
     }
-    console::go_loud();
     let mut record = CrashRecord::new_zeroed();
     record.version = CRASH_VERSION;
     record.kind = kind as u32;
