@@ -137,7 +137,13 @@ impl Side {
     }
 
     /// Measures resets and the whole fuzzer, and puts everything together.
-    fn report(mut self, calls: f64, once: &[Vec<u8>], args: &Speed) -> anyhow::Result<Report> {
+    fn report(
+        mut self,
+        calls: f64,
+        once: &[Vec<u8>],
+        args: &Speed,
+        cores: Option<&[usize]>,
+    ) -> anyhow::Result<Report> {
         let reset = reset_cost(&mut self.engine)?;
         let way = self.engine.way().0.to_string();
         drop((self.engine, self.with_oracles));
@@ -154,7 +160,7 @@ impl Side {
         let (same, qemu_memory) =
             same_programs(&self.settings, &sample, fuzzer.calls_per_program, args.time)?;
         let crash = crash_cost(&self.settings, args.time / 5)?;
-        let scaling = args.cores.as_ref().map(|_| scaling(&self.settings, args, &fuzzer)).transpose()?;
+        let scaling = cores.map(|cores| scaling(&self.settings, args, cores, &fuzzer)).transpose()?;
         // The parts of the round that stands in the middle.
         let parts = |split: &Split| Parts::of(split);
         let mut splits: Vec<Parts> = self.splits.iter().map(parts).collect();
@@ -193,6 +199,12 @@ impl Side {
 
 pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {
     let settings = args.target.settings()?;
+    // Before an engine binds this thread to one of them.
+    let cores = args
+        .cores
+        .as_deref()
+        .map(|text| cores(text, &usable_cores()).with_context(|| format!("--cores {text}")));
+    let cores = cores.transpose()?;
     let mut sides = vec![Side::new(settings.clone())?];
     if let Some(beside) = args.beside {
         sides.push(Side::new(settings.on(beside))?);
@@ -213,8 +225,10 @@ pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {
             side.round(&once, &many, turns, slice)?;
         }
     }
-    let mut reports =
-        sides.into_iter().map(|side| side.report(calls, &once, args)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut reports = sides
+        .into_iter()
+        .map(|side| side.report(calls, &once, args, cores.as_deref()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let beside = (reports.len() > 1).then(|| reports.remove(1));
     let mut report = reports.remove(0);
     if let Some(other) = beside {
@@ -298,11 +312,9 @@ fn same_programs(
 }
 
 /// The whole fuzzer with many workers, against one.
-fn scaling(settings: &Settings, args: &Speed, one: &Rate) -> anyhow::Result<Scaling> {
-    let text = args.cores.as_deref().unwrap_or("all");
-    let cores = cores(text, &usable_cores()).with_context(|| format!("--cores {text}"))?;
+fn scaling(settings: &Settings, args: &Speed, cores: &[usize], one: &Rate) -> anyhow::Result<Scaling> {
     let workers = cores.len();
-    let many = Many { cores, ..Many::default() };
+    let many = Many { cores: cores.to_vec(), ..Many::default() };
     let scratch = tempfile::tempdir()?;
     let options = campaign_options(args);
     let directory = scratch.path().join("campaign");
