@@ -27,6 +27,16 @@ pub const DEFAULT_CALLS: usize = 10;
 
 /// A program of 1 to `max_calls` calls (at most 64). It validates.
 pub fn program<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: usize) -> Program {
+    loop {
+        let program = attempt(rng, interface, max_calls);
+        // Now and then all calls of a short one would have been too long.
+        if !program.calls.is_empty() || interface.operations().is_empty() {
+            return program;
+        }
+    }
+}
+
+fn attempt<R: Rng + ?Sized>(rng: &mut R, interface: &Interface, max_calls: usize) -> Program {
     let wanted = rng.random_range(1..=max_calls.clamp(1, CALLS));
     let theme = Theme::random(rng, interface);
     let mut program = Program::default();

@@ -434,3 +434,9 @@ fn the_documented_example_parses() {
     let example = text.split("```").nth(1).expect("an example");
     assert_eq!(text::parse(example).expect("valid").calls.len(), 3);
 }
+
+/// A seed whose first four calls are all too long.
+#[test]
+fn a_program_is_never_empty() {
+    assert_eq!(generated(16_163_022_172_820_543_220, 1).calls.len(), 1);
+}
