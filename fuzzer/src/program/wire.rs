@@ -15,7 +15,7 @@ pub const MAGIC: [u8; 4] = *b"HFPG";
 /// Version of the form.
 pub const VERSION: u16 = 2;
 /// Longest wire program, in bytes.
-pub const MAX_LEN: usize = 0x1_0000;
+pub const MAX_LEN: usize = 0x10_0000;
 
 const HEADER: usize = 14;
 
@@ -53,7 +53,7 @@ pub enum WireError {
 /// Encodes a program.
 ///
 /// # Errors
-/// [`WireError::Oversized`], for programs that are not valid either.
+/// [`WireError::Oversized`], which no valid program is: its lowered form is far shorter, but has no names.
 pub fn encode(program: &Program) -> Result<Vec<u8>, WireError> {
     let body = postcard::to_stdvec(program).map_err(WireError::Body)?;
     if body.len() > MAX_LEN - HEADER {
