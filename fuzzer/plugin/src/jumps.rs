@@ -23,6 +23,7 @@ use core::ptr;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 
+use crate::pristine::PAGE;
 use crate::qemu::{Cpu, address};
 
 /// Entries of the table: `TB_JMP_CACHE_SIZE` in QEMU's `accel/tcg/tb-jmp-cache.h`.
@@ -40,8 +41,6 @@ type Flush = unsafe extern "C" fn(*mut Cpu);
 
 /// Bytes that a table takes, with room for what is before the first entry.
 const TABLE: usize = (ENTRIES * ENTRY + MAX_FIRST) * size_of::<usize>();
-/// Bytes of a page.
-const PAGE: usize = 4096;
 /// No CR3: the bits above physical addresses are zero there.
 const NO_ROOT: u64 = u64::MAX;
 /// Guests that have a table at most. With more address spaces than that, they take it from each other.
