@@ -18,7 +18,7 @@ use crate::{
         version::{Reset, Way},
         xen,
     },
-    images,
+    images::{self, Image},
     interface::{Interface, interface},
     triage::symbols::Symbols,
 };
@@ -73,6 +73,8 @@ pub struct Settings {
     core: Option<usize>,
     oracles: Oracles,
     checked: bool,
+    /// The hypervisor, if it is not the one that this executable carries.
+    image: Option<Image>,
     /// Xen's image, uncompressed, and the agent's for it.
     xen: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -124,7 +126,33 @@ impl Settings {
         plants.dedup();
         let reset = Reset::from_environment().map_err(anyhow::Error::msg)?;
         let qemu = qemu.to_owned();
-        Ok(Self { target, plants, qemu, reset, core, oracles: Oracles::On, checked: false, xen: None })
+        Ok(Self {
+            target,
+            plants,
+            qemu,
+            reset,
+            core,
+            oracles: Oracles::On,
+            checked: false,
+            image: None,
+            xen: None,
+        })
+    }
+
+    /// The same with another build of the reference hypervisor.
+    ///
+    /// # Errors
+    /// When the target is another hypervisor.
+    pub fn with_image(self, image: Image) -> anyhow::Result<Self> {
+        if self.target == Target::XenPv {
+            bail!("--image is a build of the reference hypervisor, and the target {} has none", self.target);
+        }
+        Ok(Self { image: Some(image), ..self })
+    }
+
+    /// The reference hypervisor's image.
+    fn hypervisor(&self) -> &[u8] {
+        self.image.as_ref().map_or(images::HYPERVISOR, Image::bytes)
     }
 
     /// The same with an image of Xen, compressed or not; with the one that the distribution has installed if none is given. Of no effect on
@@ -235,7 +263,7 @@ impl Settings {
             core,
             ram_size: RAM_SIZE as usize,
             note_pages: self.checked,
-            ..qemu::QemuConfig::new(images::HYPERVISOR.to_vec(), modules, images::PLUGIN.to_vec())
+            ..qemu::QemuConfig::new(self.hypervisor().to_vec(), modules, images::PLUGIN.to_vec())
         })?;
         if let (Way::Loadvm, Some(why)) = engine.way() {
             static SAID: Once = Once::new();
@@ -253,8 +281,8 @@ impl Settings {
     }
 
     /// The machine that runs a guest for its own sake.
-    pub fn standalone(&self) -> boot::Machine<'static> {
-        boot::Machine { binary: self.qemu.clone(), hypervisor: images::HYPERVISOR, words: self.words() }
+    pub fn standalone(&self) -> boot::Machine<'_> {
+        boot::Machine { binary: self.qemu.clone(), hypervisor: self.hypervisor(), words: self.words() }
     }
 
     /// Words of the hypervisor's command line.
@@ -281,6 +309,6 @@ impl Settings {
     /// # Errors
     /// What is wrong with the image.
     pub fn symbols(&self) -> anyhow::Result<Symbols> {
-        Symbols::from_elf(self.xen.as_ref().map_or(images::HYPERVISOR, |(image, _)| image))
+        Symbols::from_elf(self.xen.as_ref().map_or_else(|| self.hypervisor(), |(image, _)| image))
     }
 }

@@ -138,6 +138,7 @@ impl Examiner<'_> {
             target: about.target,
             build: about.build,
             stack: finding::stack(self.classifier, &observed),
+            disassembly: finding::disassembly(self.classifier, &observed),
             transcript: finding::transcript(&reported, &observed),
             crash: observed.crash.as_deref().map(finding::Crash::from_record),
             program: reported,

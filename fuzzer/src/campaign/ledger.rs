@@ -1,7 +1,7 @@
 //! The one who writes a campaign's directory and tells people: corpus, findings, mismatches, metrics, the live line.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -15,6 +15,10 @@ use serde_json::json;
 use super::{
     check::{Mismatch, Tally},
     examine::{DATA, Files, REPORT, Unconfirmed},
+    findings::{
+        mark::Mark,
+        seen::{self, Seen},
+    },
     operations::Record,
     runner::Outlet,
     statistics::Statistics,
@@ -46,6 +50,8 @@ pub struct Ledger<'a> {
     findings: Vec<(Bucket, PathBuf)>,
     /// Candidates that a clean boot did not confirm.
     unconfirmed: BTreeSet<Bucket>,
+    /// How often each bucket had been met when that was last noted.
+    noted: BTreeMap<Bucket, u64>,
 }
 
 /// What is left of a ledger at the end.
@@ -80,6 +86,7 @@ impl<'a> Ledger<'a> {
             workers: None,
             findings: Vec::new(),
             unconfirmed: BTreeSet::new(),
+            noted: BTreeMap::new(),
         }
     }
 
@@ -106,11 +113,14 @@ impl<'a> Ledger<'a> {
         self.store.add(program)
     }
 
-    /// Stores what this session and those before it have done with each operation, and a line of metrics.
+    /// Stores what this session and those before it have done with each operation, when findings were seen, and a line of metrics.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_metrics(&self, statistics: &Statistics, checks: Tally) -> Result<(), StoreError> {
+    pub fn write_metrics(&mut self, statistics: &Statistics, checks: Tally) -> Result<(), StoreError> {
+        for (bucket, times) in &statistics.crashes {
+            self.note_seen(bucket, *times)?;
+        }
         self.record.with(statistics, self.edges).store(self.store.root())?;
         self.store.metrics(&json!({
             "session": self.store.description().sessions,
@@ -124,6 +134,33 @@ impl<'a> Ledger<'a> {
             "restarts": statistics.restarts,
             "checks": checks,
         }))
+    }
+
+    /// Notes that this session has met a bucket so many times by now, if it has a finding.
+    fn note_seen(&mut self, bucket: &Bucket, times: u64) -> Result<(), StoreError> {
+        let directory = self.store.finding_directory(bucket);
+        if self.noted.get(bucket).is_some_and(|noted| *noted >= times) || !directory.join(REPORT).exists() {
+            return Ok(());
+        }
+        self.noted.insert(bucket.clone(), times);
+        // One that is damaged is begun again: nothing depends on it.
+        let mut seen = Seen::load(&directory).ok().flatten().unwrap_or_default();
+        if seen.note(self.store.description().sessions, times, seen::now()) {
+            seen.store(&directory)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the mark from a finding that was fixed and has come back.
+    fn reopen(&mut self, bucket: &Bucket) -> anyhow::Result<()> {
+        let directory = self.store.finding_directory(bucket);
+        let mark = Mark::load(&directory)?;
+        if mark.is_fixed_in(&self.store.description().build) {
+            let mark = mark.reopened();
+            mark.store(&directory)?;
+            self.live.note(&format!("REGRESSION: {bucket}: {}", mark.reason));
+        }
+        Ok(())
     }
 
     /// Ends the live line and gives back what there is.
@@ -166,6 +203,8 @@ impl Outlet for Ledger<'_> {
         let report = String::from_utf8_lossy(files.get(REPORT).unwrap_or_default());
         let data = serde_json::from_slice(files.get(DATA).unwrap_or_default()).unwrap_or_default();
         self.live.finding(&report, &data);
+        self.note_seen(&bucket, 1)?;
+        self.reopen(&bucket)?;
         self.unconfirmed.remove(&bucket);
         self.findings.push((bucket, directory));
         if self.until_finding {

@@ -2,22 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    json,
     statistics::{Operation, Statistics},
     store::{StoreError, write_atomically},
 };
 
 /// Name of the file in a campaign's directory.
 const NAME: &str = "operations.json";
-/// Largest file that is read, in bytes.
-const MAX_FILE: u64 = 16 << 20;
 
 /// The record of a campaign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,18 +42,7 @@ impl Record {
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn load(campaign: &Path) -> Result<Option<Self>, StoreError> {
-        let path = campaign.join(NAME);
-        let bad = |reason: String| StoreError::Description { path: path.clone(), reason };
-        let file = match fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::Io { action: "read", path, error }),
-        };
-        let mut text = String::new();
-        file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| bad(format!("not a record of operations: {error}")))
+        json::read(&campaign.join(NAME))
     }
 
     /// Puts it into a campaign's directory.
@@ -164,7 +150,7 @@ mod tests {
     #[test]
     fn a_damaged_record_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(NAME), "{\"executions\": []}").unwrap();
+        std::fs::write(dir.path().join(NAME), "{\"executions\": []}").unwrap();
         assert!(Record::load(dir.path()).unwrap_err().to_string().contains(NAME));
     }
 }

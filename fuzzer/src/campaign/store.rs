@@ -4,7 +4,7 @@
 //! DIR/campaign.json          what is fuzzed, by which build, from which seed; sessions so far
 //! DIR/lock                   held while a fuzzer runs here
 //! DIR/corpus/000012-9f….hf   programs in the order in which they were found
-//! DIR/findings/<bucket>/     one directory per bucket
+//! DIR/findings/<bucket>/     one directory per bucket; see [`super::findings`]
 //! DIR/mismatches/000001/     machines that did not do what a fresh one does, if there were any
 //! DIR/operations.json        what was done with each operation, over all sessions
 //! DIR/metrics.jsonl          a line every few seconds
@@ -14,7 +14,7 @@
 //! not at all.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -30,6 +30,8 @@ use crate::{
 
 /// Version of the directory's layout.
 pub const FORMAT: u32 = 1;
+/// Name of the directory of findings.
+const FINDINGS: &str = "findings";
 /// Extension of a program in text form.
 pub const TEXT_EXTENSION: &str = "hf";
 /// Extension of a program in wire form.
@@ -85,6 +87,14 @@ pub enum StoreError {
     /// A program file cannot be understood.
     #[error("{}: {reason}", path.display())]
     Program {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of JSON cannot be understood.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -155,7 +165,7 @@ impl Store {
                 return Err(StoreError::Foreign(root.to_owned()));
             }
         }
-        for directory in [root.to_owned(), root.join("corpus"), root.join("findings")] {
+        for directory in [root.to_owned(), root.join("corpus"), root.join(FINDINGS)] {
             fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         }
         let lock_path = root.join("lock");
@@ -282,7 +292,7 @@ impl Store {
     /// # Errors
     /// When one of them cannot be read.
     pub fn finding_files(&self, bucket: &Bucket) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let directory = self.root.join("findings").join(bucket.name());
+        let directory = self.finding_directory(bucket);
         let read = |name: &str| {
             let path = directory.join(name);
             match fs::read(&path) {
@@ -318,16 +328,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be read.
     pub fn findings(&self) -> Result<BTreeSet<Bucket>, StoreError> {
-        let path = self.root.join("findings");
-        let mut found = BTreeSet::new();
-        for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
-            let entry = entry.map_err(io_error("list", &path))?;
-            // Complete findings only: the report is written last.
-            if entry.path().join("report.txt").exists() {
-                found.extend(entry.file_name().to_str().and_then(Bucket::from_name));
-            }
-        }
-        Ok(found)
+        Ok(findings(&self.root)?.into_keys().collect())
     }
 
     /// Stores a finding: its files, in this order.
@@ -335,7 +336,12 @@ impl Store {
     /// # Errors
     /// When a file cannot be written.
     pub fn add_finding(&self, bucket: &Bucket, files: &[(&str, &[u8])]) -> Result<PathBuf, StoreError> {
-        Self::add_directory(self.root.join("findings").join(bucket.name()), files)
+        Self::add_directory(self.finding_directory(bucket), files)
+    }
+
+    /// Where the files of a finding are.
+    pub fn finding_directory(&self, bucket: &Bucket) -> PathBuf {
+        self.root.join(FINDINGS).join(bucket.name())
     }
 
     /// Stores the report of a machine that was quarantined: its files, in this order.
@@ -375,6 +381,25 @@ impl Store {
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(io_error("append to", &path))
     }
+}
+
+/// Buckets of a campaign that have a finding, with the directories that hold them.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn findings(root: &Path) -> Result<BTreeMap<Bucket, PathBuf>, StoreError> {
+    let path = root.join(FINDINGS);
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
+        let entry = entry.map_err(io_error("list", &path))?;
+        // Complete findings only: the report is written last.
+        if entry.path().join("report.txt").exists()
+            && let Some(bucket) = entry.file_name().to_str().and_then(Bucket::from_name)
+        {
+            found.insert(bucket, entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// What the campaign in a directory is about. It may be going on: nothing is locked or changed.

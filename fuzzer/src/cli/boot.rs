@@ -1,11 +1,6 @@
 //! `hyperfuzz boot`: any PVH guest image in a domain of the reference hypervisor, its console on standard output.
 
-use std::{
-    fs::File,
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -17,6 +12,7 @@ use super::{
 };
 use crate::{
     engine::boot::{self, Ending, Guest},
+    images,
     report::{finding::printable, live::emit, output},
     target::Target,
 };
@@ -72,21 +68,6 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut bytes = Vec::new();
-    file.take(boot::MAX_IMAGE + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    if bytes.len() as u64 > boot::MAX_IMAGE {
-        bail!("{} has more than {} MiB: that is no guest image", path.display(), boot::MAX_IMAGE >> 20);
-    }
-    if !bytes.starts_with(b"\x7fELF") {
-        bail!("{} is no ELF file; a guest image is one, with a PVH entry note", path.display());
-    }
-    Ok(bytes)
-}
-
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.cmdline.contains(['\n', '\r', '#']) || !args.cmdline.is_ascii() {
         bail!("--cmdline takes one line of ASCII without `#`");
@@ -99,12 +80,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         );
     }
     let guest = Guest {
-        image: read(&args.image)?,
+        image: images::read_elf(&args.image)?,
         memory: args.memory,
         command_line: args.cmdline.clone(),
         initial: args.initial_domain,
     };
-    let machine = args.target.settings()?.standalone();
+    let settings = args.target.settings()?;
+    let machine = settings.standalone();
     let stop = stop_flag()?;
     let mut kept = Vec::new();
     let report = boot::run(&machine, &guest, args.time, &stop, |text| {

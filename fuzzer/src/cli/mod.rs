@@ -15,6 +15,7 @@ mod session;
 mod signals;
 mod smoke;
 mod speed;
+mod triage;
 mod worker;
 
 use std::{io::Write, process::ExitCode};
@@ -78,6 +79,8 @@ enum Command {
     Smoke(smoke::Args),
     /// Run one program on a clean boot and show what each call returned.
     Replay(replay::Args),
+    /// List the findings of a campaign, mark them, try them on another build, find the build that brought one.
+    Triage(triage::Args),
     /// Run any PVH guest image in a domain of the target, with its console on standard output.
     Boot(boot::Args),
     /// List, show, convert and check program files.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::Replay(args) => replay::run(&args),
+        Command::Triage(args) => triage::run(&args),
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Export(args) => export::run(&args),

@@ -7,8 +7,9 @@ use clap::Args;
 use include_dir::{Dir, include_dir};
 
 use crate::{
-    campaign::{check::Every, runner::Care, store},
+    campaign::{check::Every, findings::Stored, runner::Care, store},
     engine::version::{self, Reset},
+    images::Image,
     program::{Program, model::CALLS, text},
     target::{Oracles, Settings, Target},
     triage::verify,
@@ -39,12 +40,32 @@ pub(super) struct TargetOptions {
     /// The processor that the fuzzer and its QEMU share; the first that this process may use, if not given.
     #[arg(long, value_name = "N")]
     pub(super) core: Option<usize>,
+    /// Another build of the reference hypervisor, an ELF file, instead of the one that this executable carries.
+    #[arg(long = "image", value_name = "PATH")]
+    pub(super) hypervisor: Option<PathBuf>,
     /// Image of Xen for the targets that have it; the newest in /boot, if not given.
     #[arg(long, value_name = "PATH", hide = true)]
     pub(super) xen: Option<PathBuf>,
     /// Install missing packages of the distribution.
     #[arg(long)]
     pub(super) install: bool,
+}
+
+/// What holds where nothing is said on the command line.
+impl Default for TargetOptions {
+    fn default() -> Self {
+        Self {
+            target: None,
+            plant: Vec::new(),
+            oracles: None,
+            qemu: version::default_binary(),
+            reset: None,
+            core: None,
+            hypervisor: None,
+            xen: None,
+            install: false,
+        }
+    }
 }
 
 impl TargetOptions {
@@ -60,7 +81,30 @@ impl TargetOptions {
             Some(reset) => settings.with_reset(reset),
             None => settings,
         };
+        let settings = match &self.hypervisor {
+            Some(path) => settings.with_image(Image::read(path)?)?,
+            None => settings,
+        };
         settings.with_oracles(self.oracles.unwrap_or_default()).with_xen(self.xen.as_deref())
+    }
+
+    /// The options to repeat a finding with: its target and its planted bugs, unless others are named, and a look at all frames, for which
+    /// one program has the time.
+    ///
+    /// # Errors
+    /// When this build does not have the finding's target.
+    pub(super) fn repeating(&self, stored: Option<&Stored>) -> anyhow::Result<Self> {
+        let mut options = self.clone();
+        options.oracles.get_or_insert(Oracles::Audit);
+        if let Some(stored) = stored {
+            if options.plant.is_empty() {
+                options.plant.clone_from(&stored.plants);
+            }
+            if options.target.is_none() {
+                options.target = Some(stored.target()?);
+            }
+        }
+        Ok(options)
     }
 }
 

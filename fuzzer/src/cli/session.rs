@@ -13,6 +13,7 @@ use crate::{
     campaign::{
         check::Tally,
         examine::About,
+        findings::mark::Mark,
         ledger::{Closed, Ledger},
         runner::Runner,
         sample::Sample,
@@ -99,7 +100,7 @@ pub(super) fn session(
     };
     let mut store = Store::open(dir, description(&settings, &build, seed))?;
     let initial = initial_programs(&store, start)?;
-    let known_before = store.findings()?;
+    let known_before = known_findings(&store)?;
     let mut live = Live::new(options.json);
     announce(&mut live, &store, initial.len(), &known_before);
     let classifier = Classifier::new(settings.symbols()?);
@@ -195,6 +196,20 @@ fn about(store: &Store) -> About {
 fn initial_programs(store: &Store, start: Vec<Program>) -> anyhow::Result<Vec<Program>> {
     let corpus = store.corpus()?;
     Ok(if corpus.is_empty() { start } else { corpus })
+}
+
+/// Buckets that are no news: those with a finding, but for what was fixed in this build.
+///
+/// # Errors
+/// When the directory cannot be read, or a mark in it cannot be understood.
+fn known_findings(store: &Store) -> anyhow::Result<BTreeSet<Bucket>> {
+    let mut known = BTreeSet::new();
+    for bucket in store.findings()? {
+        if !Mark::load(&store.finding_directory(&bucket))?.is_fixed_in(&store.description().build) {
+            known.insert(bucket);
+        }
+    }
+    Ok(known)
 }
 
 /// Says what begins.

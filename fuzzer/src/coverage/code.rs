@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
-use object::{Object, ObjectSection, ObjectSymbol};
+
+use crate::triage::functions;
 
 /// What comes after an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,19 +99,9 @@ fn next(instruction: &Instruction) -> Next {
 /// # Errors
 /// When the image cannot be read.
 pub(super) fn read(elf: &[u8]) -> anyhow::Result<Vec<Function>> {
-    let file = object::File::parse(elf).context("cannot read the hypervisor's image")?;
-    let mut functions = BTreeMap::new();
-    for symbol in
-        file.symbols().filter(|symbol| symbol.kind() == object::SymbolKind::Text && symbol.size() > 0)
-    {
-        let Some(section) = symbol.section_index().and_then(|index| file.section_by_index(index).ok()) else {
-            continue;
-        };
-        if let Ok(Some(code)) = section.data_range(symbol.address(), symbol.size()) {
-            functions.entry(symbol.address()).or_insert_with(|| Function::decode(code, symbol.address()));
-        }
-    }
-    let mut functions: Vec<Function> = functions.into_values().collect();
+    let functions = functions::read(elf)?;
+    let mut functions: Vec<Function> =
+        functions.iter().map(|function| Function::decode(&function.code, function.start)).collect();
     cut_at_calls_without_return(&mut functions);
     Ok(functions)
 }

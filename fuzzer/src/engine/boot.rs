@@ -37,8 +37,6 @@ const OVERHEAD: u64 = 24 << 20;
 const TABLES: u64 = 32;
 /// Where a PC has its I/O APIC and its HPET: a guest may look whether they are there.
 const HOLES: &str = "0xfec00000 0xfed00000";
-/// Most bytes of an image.
-pub const MAX_IMAGE: u64 = 256 << 20;
 
 /// What to run.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use crate::{
     program::{Program, lower, text, transcript},
     triage::{
         bucket::{self, Bucket, Classifier},
+        disassembly::Listing,
         verify::{Elsewhere, Reproduction},
     },
 };
@@ -53,6 +54,9 @@ pub struct Finding {
     pub program: Program,
     /// Symbolised stack, innermost first.
     pub stack: Vec<String>,
+    /// The instructions around the one that faulted, if one of the hypervisor's did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disassembly: Option<Listing>,
     /// Each call with what it returned.
     pub transcript: String,
     /// The crash record, decoded.
@@ -95,12 +99,10 @@ impl Crash {
     /// Decodes a record. Every field is the hypervisor's word, and it had just crashed: nothing is trusted.
     pub fn from_record(record: &CrashRecord) -> Self {
         let message = &record.message[..(record.message_len as usize).min(record.message.len())];
-        let faulted =
-            matches!(CrashKind::from_u32(record.kind), Some(CrashKind::Fault | CrashKind::DoubleFault));
         Self {
             kind: bucket::kind_name(record),
             message: printable(&String::from_utf8_lossy(message)),
-            vector: faulted.then_some(record.vector),
+            vector: faulted(record).then_some(record.vector),
             error: record.error,
             rip: record.rip,
             cr2: record.cr2,
@@ -111,6 +113,11 @@ impl Crash {
             registers: REGISTERS.into_iter().zip(record.gpr).collect(),
         }
     }
+}
+
+/// Whether the record is about an instruction that the processor could not execute. In others it is the one that reported.
+fn faulted(record: &CrashRecord) -> bool {
+    matches!(CrashKind::from_u32(record.kind), Some(CrashKind::Fault | CrashKind::DoubleFault))
 }
 
 /// Takes the control characters out of text that a guest or a broken hypervisor wrote: it goes to a terminal.
@@ -146,6 +153,12 @@ pub fn stack(classifier: &Classifier, execution: &Execution) -> Vec<String> {
             })
         })
         .collect()
+}
+
+/// The instructions around the one that faulted; none where nothing did, or not in a function of the hypervisor's.
+pub fn disassembly(classifier: &Classifier, execution: &Execution) -> Option<Listing> {
+    let record = execution.crash.as_deref().filter(|record| faulted(record))?;
+    classifier.symbols().listing(record.rip)
 }
 
 /// The decoded calls of an execution.
@@ -195,6 +208,9 @@ impl Finding {
             for line in &self.stack {
                 writeln!(out, "  {line}")?;
             }
+        }
+        if let Some(listing) = &self.disassembly {
+            write!(out, "\ninstruction that faulted: {listing}")?;
         }
         if let Some(crash) = &self.crash {
             writeln!(out, "\ncrash record\n")?;

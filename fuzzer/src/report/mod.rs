@@ -1,6 +1,7 @@
-//! What people read: findings, the table of operations, the live line, the page about a campaign.
+//! What people read: findings and the list of them, the table of operations, the live line, the page about a campaign.
 
 pub mod finding;
+pub mod findings;
 pub mod interface;
 pub mod live;
 pub mod operations;

@@ -42,6 +42,9 @@ const ORACLES: &[&str] = &["violation", "assert_privilege"];
 /// Source folders of the hypervisor's own code; the rest is its libraries.
 const OWN: &[&str] = &["hypervisor/", "coverage-hypercall/"];
 
+/// Kinds of misbehaviour that leave no crash record.
+const WITHOUT_RECORD: [&str; 4] = ["hang", "timeout", "triple-fault", "lost-record"];
+
 /// A kind of misbehaviour at a place. Its text is a directory name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,11 +52,7 @@ pub struct Bucket(String);
 
 impl Bucket {
     fn new(kind: &str, place: &str, detail: &str) -> Self {
-        let place: String = place
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-            .collect();
-        let place = place.trim_matches('-');
+        let place = plain(place);
         let hash = fnv(format!("{kind}\n{detail}").as_bytes());
         Self(format!("{kind}-{place}-{:08x}", (hash >> 32) as u32 ^ hash as u32))
     }
@@ -69,6 +68,21 @@ impl Bucket {
         (plain && name.contains('-')).then(|| Self(name.to_owned()))
     }
 
+    /// Kind and place as reports name them: `fault`, `sched_op::poll`. As far as the name tells, which has neither colons nor dots.
+    pub fn parts(&self) -> (&str, String) {
+        let whole = self.0.rsplit_once('-').map_or(self.0.as_str(), |(front, _)| front);
+        let kinds = (0..u32::from(u8::MAX)).filter_map(CrashKind::from_u32).map(CrashKind::name);
+        let begins = |kind: &&str| whole.strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'));
+        let kind = kinds.chain(WITHOUT_RECORD).find(begins);
+        let (kind, place) = match kind {
+            Some(kind) => (&whole[..kind.len()], &whole[kind.len() + 1..]),
+            None => whole.split_once('-').unwrap_or((whole, "")),
+        };
+        let operation = interface().operations().iter().find(|operation| plain(operation.name) == place);
+        let name = operation.map(|operation| operation.name.to_owned());
+        (kind, name.unwrap_or_else(|| place.replace("--", "::").replace('-', "_")))
+    }
+
     /// True for a hang, false for everything that leaves a crash record or resets the machine.
     pub fn is_hang(&self) -> bool {
         self.0.starts_with("hang-")
@@ -79,6 +93,12 @@ impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A place in letters, digits and hyphens.
+fn plain(place: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    place.chars().map(plain).collect::<String>().trim_matches('-').to_owned()
 }
 
 /// FNV-1a, 64 bits: stable between builds and machines, which the standard hashers are not.
@@ -232,6 +252,20 @@ mod tests {
         assert_eq!(Bucket::from_name(bucket.name()), Some(bucket));
         assert_eq!(Bucket::from_name("../etc"), None);
         assert_eq!(Bucket::from_name("README.md"), None);
+    }
+
+    #[test]
+    fn a_name_tells_kind_and_place() {
+        for (kind, place) in [
+            ("fault", "sched_op::poll"),
+            ("double-fault", "grant_table_op::copy"),
+            ("freed-frame", "memory_op"),
+            ("triple-fault", "event_channel_op.send"),
+            ("hang", "memory_op.exchange"),
+        ] {
+            assert_eq!(Bucket::new(kind, place, "x").parts(), (kind, place.to_owned()));
+        }
+        assert_eq!(Bucket::from_name("odd-name").unwrap().parts().0, "odd");
     }
 
     #[test]

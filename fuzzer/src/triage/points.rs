@@ -2,6 +2,8 @@
 //! the entry of a function, into the section `__sancov_pcs` (two words each; clang documentation, "SanitizerCoverage",
 //! "PC-Table"). The linker script gives it its bounds.
 
+use std::ops::Range;
+
 use anyhow::{Context, ensure};
 use object::{Object, ObjectSection, ObjectSymbol};
 
@@ -27,18 +29,12 @@ pub struct Point {
 /// When the image has none, or one that makes no sense.
 pub fn read(elf: &[u8]) -> anyhow::Result<Vec<Point>> {
     let file = object::File::parse(elf).context("cannot read the hypervisor's image")?;
-    let bound = |name: &str| {
-        let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
-        symbol.map(|symbol| symbol.address()).with_context(|| format!("the image has no symbol {name}"))
-    };
-    let (start, stop) = (bound("__start___sancov_pcs")?, bound("__stop___sancov_pcs")?);
-    ensure!(
-        stop >= start && (stop - start) % ENTRY as u64 == 0,
-        "the table of instrumented places is damaged"
-    );
+    let bounds = between(&file, "sancov_pcs")?;
+    let len = bounds.end - bounds.start;
+    ensure!(len.is_multiple_of(ENTRY as u64), "the table of instrumented places is damaged");
     let table = file
         .sections()
-        .find_map(|section| section.data_range(start, stop - start).ok().flatten())
+        .find_map(|section| section.data_range(bounds.start, len).ok().flatten())
         .context("the table of instrumented places lies outside the image")?;
     let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
     let mut points: Vec<Point> = table
@@ -51,6 +47,21 @@ pub fn read(elf: &[u8]) -> anyhow::Result<Vec<Point>> {
         .collect();
     close(&mut points, &ends_of_functions(&file));
     Ok(points)
+}
+
+/// The addresses between which the linker has put everything of a section of SanitizerCoverage.
+///
+/// # Errors
+/// When the image does not say so.
+pub(crate) fn between<'data>(file: &impl Object<'data>, section: &str) -> anyhow::Result<Range<u64>> {
+    let bound = |which: &str| {
+        let name = format!("__{which}___{section}");
+        let symbol = file.symbols().find(|symbol| symbol.name() == Ok(&name));
+        symbol.map(|symbol| symbol.address()).with_context(|| format!("the image has no symbol {name}"))
+    };
+    let (start, stop) = (bound("start")?, bound("stop")?);
+    ensure!(start <= stop, "the section {section} of the image ends before it begins");
+    Ok(start..stop)
 }
 
 /// Ends of all functions, in ascending order.

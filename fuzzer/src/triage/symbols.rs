@@ -2,7 +2,11 @@
 
 use std::{io::Write, path::Path};
 
-use super::layout::Layout;
+use super::{
+    disassembly::{self, Listing},
+    functions::{self, Function},
+    layout::Layout,
+};
 
 /// One function that an address lies in. An address has several where functions were inlined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ impl std::fmt::Display for Frame {
 pub struct Symbols {
     loader: addr2line::Loader,
     layout: Layout,
+    /// In ascending order of their addresses.
+    functions: Vec<Function>,
 }
 
 impl Symbols {
@@ -45,7 +51,12 @@ impl Symbols {
         file.write_all(elf)?;
         let loader = addr2line::Loader::new(file.path())
             .map_err(|e| anyhow::anyhow!("cannot read the symbols of the hypervisor image: {e}"))?;
-        Ok(Self { loader, layout: Layout::from_elf(elf) })
+        Ok(Self { loader, layout: Layout::from_elf(elf), functions: functions::read(elf)? })
+    }
+
+    /// The instructions around an address, if a function is there.
+    pub fn listing(&self, address: u64) -> Option<Listing> {
+        disassembly::around(&self.functions, address)
     }
 
     /// Where an edge counter is in the code: the innermost function with its line, and what it was inlined into.

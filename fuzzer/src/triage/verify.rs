@@ -73,6 +73,40 @@ pub fn confirm(
     Ok((result, first))
 }
 
+/// What the program of a finding does now, or on another build.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The same, in some of the runs at least.
+    Reproduced,
+    /// Something else that is wrong, on the clean boot.
+    #[serde(rename = "other-bucket")]
+    Other(Bucket),
+    /// Nothing that is wrong.
+    #[serde(rename = "not-reproduced")]
+    Gone,
+}
+
+/// Boots the machine afresh and repeats the program of a finding on it.
+///
+/// # Errors
+/// When no machine can be had.
+pub fn repeat(
+    engine: &mut impl Engine,
+    classifier: &Classifier,
+    program: &Program,
+    bucket: &Bucket,
+    runs: u32,
+) -> Result<(Answer, Reproduction), EngineError> {
+    let (reproduction, first) = confirm(engine, classifier, program, bucket, runs)?;
+    let answer = match classifier.classify(program, &first) {
+        _ if reproduction.reproduced > 0 => Answer::Reproduced,
+        Some(other) => Answer::Other(other),
+        None => Answer::Gone,
+    };
+    Ok((answer, reproduction))
+}
+
 /// What a program does on another target.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Elsewhere {

@@ -15,5 +15,6 @@ mod export;
 mod report;
 mod support;
 mod tools;
+mod triage;
 mod trust;
 mod workers;
