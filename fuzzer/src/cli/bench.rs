@@ -10,7 +10,7 @@ use super::{
 pub(super) enum Command {
     /// Executions and hypercalls per second of the engine and of the fuzzer, against the ceiling: the same programs repeated
     /// inside the guest without host and without reset. Where the time goes, what a reset costs, how much memory it takes.
-    Speed(Speed),
+    Speed(Box<Speed>),
     /// How soon the fuzzer, and lesser ones on the same engine, find planted bugs.
     Effectiveness(Box<effectiveness::Args>),
 }

@@ -74,10 +74,14 @@ pub fn table(entries: &[Entry]) -> String {
     }
     let counts = count(entries).into_iter().map(|(status, count)| format!("{count} {status}"));
     let counts: Vec<String> = counts.collect();
-    let what = if entries.len() == 1 { "finding" } else { "findings" };
     let colon = if counts.is_empty() { "" } else { ": " };
-    let _ = writeln!(out, "{} {what}{colon}{}", entries.len(), counts.join(", "));
+    let _ = writeln!(out, "{}{colon}{}", plural(entries.len() as u64, "finding"), counts.join(", "));
     out
+}
+
+fn plural(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
 }
 
 /// What is known of a finding besides its report, for people.
@@ -92,11 +96,10 @@ pub fn head(entry: &Entry) -> String {
         let _ = writeln!(out, "            on build {}", printable(build));
     }
     if let Some(seen) = &entry.seen {
-        let (all, sessions) = (&seen.all, seen.sessions.len());
-        let sessions = if sessions == 1 { "1 session".to_owned() } else { format!("{sessions} sessions") };
+        let all = &seen.all;
+        let (times, sessions) = (plural(all.times, "time"), plural(seen.sessions.len() as u64, "session"));
         let (first, last) = (minute(all.first), minute(all.last));
-        let _ =
-            writeln!(out, "seen        {} times in {sessions}, first {first}, last {last} (UTC)", all.times);
+        let _ = writeln!(out, "seen        {times} in {sessions}, first {first}, last {last} (UTC)");
     }
     let _ = writeln!(out, "directory   {}", printable(&entry.directory.display().to_string()));
     out

@@ -138,6 +138,9 @@ fn arguments_that_make_no_sense_fail_with_a_message_and_3() {
         ("fuzz x --corpus /nonexistent", "/nonexistent"),
         ("replay", "<FILE>"),
         ("replay x --runs 0", "0"),
+        ("triage x dance", "dance"),
+        ("triage x verify --runs 0", "0"),
+        ("triage x bisect", "<BUCKET>"),
         ("boot", "<IMAGE>"),
         ("boot x --memory much", "multiple of 4K"),
         ("corpus", "Usage"),
@@ -159,7 +162,7 @@ fn help_and_version_are_no_failure() {
     let run = hyperfuzz(["--help"]).exits(0);
     assert!(run.out.contains("Exit codes: 0 nothing found, 1 new finding"), "{run:#?}");
     assert_eq!(hyperfuzz(["--version"]).exits(0).out, format!("hyperfuzz {}\n", env!("CARGO_PKG_VERSION")));
-    for name in ["fuzz", "smoke", "replay", "boot", "corpus", "interface", "doctor", "bench"] {
+    for name in ["fuzz", "smoke", "replay", "triage", "boot", "corpus", "interface", "doctor", "bench"] {
         assert!(hyperfuzz([name, "--help"]).exits(0).out.contains("Usage: hyperfuzz"), "{name}");
     }
 }

@@ -156,7 +156,8 @@ fn a_finding_is_remembered_tried_on_other_builds_and_comes_back() {
     let found = line("triage {}/c --json", dir.path()).exits(0).events();
     let [entry] = found.as_slice() else { panic!("{found:?}") };
     let bucket = entry["bucket"].as_str().unwrap();
-    assert_eq!((&entry["kind"], &entry["function"]), (&json!("fault"), &json!("sched_op::poll")));
+    let function = entry["function"].as_str().unwrap();
+    assert!(entry["kind"] == "fault" && function.starts_with("sched_op::"), "{entry}");
     assert!(entry["seen"]["all"]["times"].as_u64().is_some_and(|times| times >= 1), "{entry}");
     let finding = dir.path().join("c/findings").join(bucket);
     let report = fs::read_to_string(finding.join("report.txt")).unwrap();

@@ -23,6 +23,25 @@ const HELP: &str = "↑↓ choose  Enter report  n new  k known  f fixed  p fals
 /// What the keys do in a report.
 const HELP_REPORT: &str = "↑↓ PgUp PgDn scroll  q back";
 
+/// Between two columns.
+const SPACING: u16 = 2;
+/// Columns that a narrow screen goes without, in this order: target, first seen, calls, function and kind, which are in the bucket's name as
+/// well, and rate.
+const DISPENSABLE: [usize; 6] = [8, 4, 6, 2, 1, 7];
+
+/// The columns that there is room for.
+fn columns(widths: &[usize], room: usize) -> Vec<usize> {
+    let mut columns: Vec<usize> = (0..widths.len()).collect();
+    for dispensable in DISPENSABLE {
+        let needed = columns.iter().map(|column| widths[*column] + usize::from(SPACING)).sum::<usize>();
+        if needed <= room + usize::from(SPACING) {
+            break;
+        }
+        columns.retain(|column| *column != dispensable);
+    }
+    columns
+}
+
 /// What a key asks for that the screen cannot do by itself, of the finding at a place in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -124,11 +143,18 @@ impl Screen {
             }
             None => {
                 let rows: Vec<_> = entries.iter().map(row).collect();
-                let widths =
-                    widths(&rows).map(|width| Constraint::Length(width.try_into().unwrap_or(u16::MAX)));
-                let table = Table::new(rows.into_iter().map(Row::new), widths)
-                    .header(Row::new(COLUMNS).style(bold))
-                    .column_spacing(2)
+                let widths = widths(&rows);
+                let columns = columns(&widths, middle.width.into());
+                let rows =
+                    rows.iter().map(|row| Row::new(columns.iter().map(|column| row[*column].as_str())));
+                let widths = columns.iter().map(|column| {
+                    let width = widths[*column].try_into().unwrap_or(u16::MAX);
+                    // The bucket takes what is left.
+                    if *column + 1 == COLUMNS.len() { Constraint::Fill(1) } else { Constraint::Length(width) }
+                });
+                let table = Table::new(rows, widths)
+                    .header(Row::new(columns.iter().map(|column| COLUMNS[*column])).style(bold))
+                    .column_spacing(SPACING)
                     .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
                 frame.render_stateful_widget(table, middle, &mut self.table);
                 HELP
@@ -186,6 +212,15 @@ mod tests {
         assert_eq!(press(&mut screen, KeyCode::Char('q'), 2), Some(Wish::Quit));
         screen.say("done");
         assert_eq!(seen(&mut screen, &entries)[7], "done");
+    }
+
+    #[test]
+    fn a_narrow_screen_goes_without_what_the_bucket_tells() {
+        let widths = widths(&[row(&only_named("fault-sched-op--poll-1"))]);
+        assert_eq!(columns(&widths, 160), (0..COLUMNS.len()).collect::<Vec<_>>());
+        let names = |room| columns(&widths, room).into_iter().map(|at| COLUMNS[at]).collect::<Vec<_>>();
+        assert_eq!(names(80), ["status", "kind", "times", "last seen (UTC)", "rate", "bucket"]);
+        assert_eq!(names(1), ["status", "times", "last seen (UTC)", "bucket"]);
     }
 
     #[test]
