@@ -152,7 +152,10 @@ fn a_finding_is_remembered_tried_on_other_builds_and_comes_back() {
     let _turn = machine();
     let dir = tempdir().unwrap();
     let options = "--target reference-pv --plant poll-unalloc";
-    line(&format!("fuzz {{}}/c --seed 1 --until-finding --time 90 {options}"), dir.path()).exits(1);
+    fs::create_dir(dir.path().join("start")).unwrap();
+    let program = "d2 sched_op.yield()\nd1 sched_op.poll(&{ports: &[500], nr_ports: 1, timeout: past})\n";
+    fs::write(dir.path().join("start/poll.hf"), program).unwrap();
+    line(&format!("fuzz {{}}/c --corpus {{}}/start --until-finding {options}"), dir.path()).exits(1);
     let found = line("triage {}/c --json", dir.path()).exits(0).events();
     let [entry] = found.as_slice() else { panic!("{found:?}") };
     let bucket = entry["bucket"].as_str().unwrap();
