@@ -1,6 +1,6 @@
 //! The coverage-guided loop: everything that knows LibAFL.
 //!
-//! LibAFL owns the corpus in memory, the map of edges seen so far ([`edges`] compares with it) and the loop. We give it the things that are ours: an
+//! LibAFL owns the corpus in memory ([`packed`] keeps it small), the map of edges seen so far ([`edges`] compares with it) and the loop. We give it the things that are ours: an
 //! input type ([`input`]: typed programs), an executor ([`executor`]: any
 //! [`crate::engine::Engine`]), a mutator ([`mutator`]) that passes over what is known to crash
 //! ([`trouble`]), a scheduler ([`favour`]) and a stage that collects comparison operands ([`comparisons`]). [`session`] puts them together and reports to a [`Driver`], so that the rest of the fuzzer
@@ -20,6 +20,7 @@ mod input;
 mod limits;
 mod mutants;
 mod mutator;
+mod packed;
 mod session;
 mod strategy;
 mod subject;

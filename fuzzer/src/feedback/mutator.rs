@@ -90,7 +90,8 @@ where
             return Ok(MutationResult::Mutated);
         }
         let donor_id = random_corpus_id!(state.corpus(), state.rand_mut());
-        let donor = state.corpus().get(donor_id)?.borrow();
+        let mut donor = state.corpus().get(donor_id)?.borrow_mut();
+        let donor = donor.load_input(state.corpus())?;
         let hints: &[CmpHint] =
             state.metadata_map().get::<ComparisonHints>().map_or(&[], |hints| &hints.pairs);
         let mut before = std::mem::take(&mut self.before);
@@ -99,13 +100,13 @@ where
         let longest = before.calls.len().max(self.max_calls + self.max_calls / 2);
         let mut passed = 0;
         loop {
-            mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
+            mutate::mutate(program, &mut rng, self.interface, Some(donor), hints);
             // Geometric, so that most inputs are one or two steps from their parent.
             for _ in 1..MAX_STACK {
                 if rng.random_bool(0.5) {
                     break;
                 }
-                mutate::mutate(program, &mut rng, self.interface, donor.input().as_ref(), hints);
+                mutate::mutate(program, &mut rng, self.interface, Some(donor), hints);
             }
             if !self.handles {
                 without_handles(program, &mut rng, self.interface);

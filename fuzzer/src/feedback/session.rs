@@ -33,6 +33,7 @@ use super::{
     limits::{Ended, Limits},
     mutants::MutantStage,
     mutator::ProgramMutator,
+    packed::PackedCorpus,
     strategy::{Inputs, Signal, Strategy},
     subject::{Subject, without_handles},
     trouble::Trouble,
@@ -144,7 +145,7 @@ pub enum SessionError {
 /// [`SessionError`]; what was found until then has been reported to the driver.
 pub fn run<E: Engine, D: Driver<E>>(
     mut engine: E,
-    plan: Plan,
+    mut plan: Plan,
     interface: &'static Interface,
     classifier: &Classifier,
     driver: &mut D,
@@ -152,10 +153,11 @@ pub fn run<E: Engine, D: Driver<E>>(
     engine.keep_state(!plan.strategy.reset);
     let max_calls = plan.max_calls;
     let handles = plan.strategy.handles;
+    // A resumed campaign has thousands, and none is needed after its turn.
+    let mut initial = std::mem::take(&mut plan.initial);
     let context = Context { plan: &plan, classifier, trouble: Rc::default(), work: Rc::default() };
     match plan.strategy.inputs {
         Inputs::Typed => {
-            let mut initial = plan.initial.clone();
             let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
             if !handles {
                 initial.iter_mut().for_each(|program| without_handles(program, &mut rng, interface));
@@ -171,7 +173,7 @@ pub fn run<E: Engine, D: Driver<E>>(
             fuzz(engine, &context, initial, source, mutator, driver)
         }
         Inputs::Bytes(form) => {
-            let strings = plan.initial.iter().map(|program| flat::encode(program, form));
+            let strings = initial.iter().map(|program| flat::encode(program, form));
             let initial = strings.filter(|string| !string.is_empty()).map(BytesInput::new).collect();
             let source = move |rng: &mut Pcg64Mcg| havoc::random(rng, form, max_calls);
             fuzz(engine, &context, initial, source, ByteMutator::new(form), driver)
@@ -180,7 +182,7 @@ pub fn run<E: Engine, D: Driver<E>>(
 }
 
 /// LibAFL's state over one type of input.
-type State<I> = StdState<InMemoryCorpus<I>, I, StdRand, InMemoryCorpus<I>>;
+type State<I> = StdState<PackedCorpus<I>, I, StdRand, InMemoryCorpus<I>>;
 
 /// What all parts of a session share.
 pub(super) struct Context<'a> {
@@ -220,7 +222,7 @@ fn fuzz<E: Engine, D: Driver<E>, I: Subject, M: Mutator<I, State<I>>>(
     let mut objective = VerdictFeedback::new(&verdict, Question::NewBucket);
     let mut state: State<I> = StdState::new(
         StdRand::with_seed(plan.seed),
-        InMemoryCorpus::new(),
+        PackedCorpus::new(),
         InMemoryCorpus::new(),
         &mut feedback,
         &mut objective,
