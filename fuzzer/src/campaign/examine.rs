@@ -138,6 +138,7 @@ impl Examiner<'_> {
             target: about.target,
             build: about.build,
             stack: finding::stack(self.classifier, &observed),
+            place: observed.crash.as_deref().and_then(|record| self.classifier.source_line(record)),
             transcript: finding::transcript(&reported, &observed),
             crash: observed.crash.as_deref().map(finding::Crash::from_record),
             program: reported,

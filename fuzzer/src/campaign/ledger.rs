@@ -15,7 +15,9 @@ use serde_json::json;
 use super::{
     check::{Mismatch, Tally},
     examine::{DATA, Files, REPORT, Unconfirmed},
+    metrics::Metrics,
     operations::Record,
+    prometheus::{self, Snapshot},
     runner::Outlet,
     statistics::Statistics,
     store::{Store, StoreError},
@@ -36,6 +38,7 @@ pub struct Ledger<'a> {
     edges: usize,
     /// What earlier sessions have done with each operation.
     record: Record,
+    metrics: Metrics,
     metrics_at: Instant,
     /// Set where the session shall end with the first finding.
     stop: Arc<AtomicBool>,
@@ -68,9 +71,13 @@ impl<'a> Ledger<'a> {
         until_finding: bool,
     ) -> Self {
         // A record that is damaged is begun again: it is a help for people, and nothing depends on it.
-        let record = Record::load(store.root()).ok().flatten().unwrap_or_default();
+        let mut record = Record::load(store.root()).ok().flatten().unwrap_or_default();
+        // A session that was killed may have stored more than it counted.
+        let stored = store.findings().map_or(0, |found| found.len() as u64);
+        record.counters.findings = record.counters.findings.max(stored);
         Self {
             record,
+            metrics: Metrics::new(store.root()),
             store,
             live,
             edges,
@@ -106,16 +113,22 @@ impl<'a> Ledger<'a> {
         self.store.add(program)
     }
 
-    /// Stores what this session and those before it have done with each operation, and a line of metrics.
+    /// Stores what this session and those before it have done: with each operation, as a line of metrics, and for Prometheus.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_metrics(&self, statistics: &Statistics, checks: Tally) -> Result<(), StoreError> {
-        self.record.with(statistics, self.edges).store(self.store.root())?;
-        self.store.metrics(&json!({
-            "session": self.store.description().sessions,
-            "seconds": self.live.elapsed().as_secs_f64(),
-            "workers": self.workers.unwrap_or(1),
+        let (root, about) = (self.store.root(), self.store.description());
+        let (session, workers) = (self.live.elapsed(), self.workers.unwrap_or(1));
+        let mut record = self.record.with(statistics, self.edges);
+        record.counters.findings += self.findings.len() as u64;
+        record.counters.checks.add(checks);
+        record.counters.time += session;
+        record.store(root)?;
+        self.metrics.append(&json!({
+            "session": about.sessions,
+            "seconds": session.as_secs_f64(),
+            "workers": workers,
             "executions": statistics.executions,
             "calls": statistics.calls,
             "edges": statistics.edges,
@@ -123,7 +136,10 @@ impl<'a> Ledger<'a> {
             "findings": self.findings.len(),
             "restarts": statistics.restarts,
             "checks": checks,
-        }))
+        }))?;
+        // Last, so that a session that goes on after a kill counts on from no less than was told.
+        let corpus = self.store.len();
+        prometheus::store(root, &Snapshot { about, record: &record, corpus, workers, session })
     }
 
     /// Ends the live line and gives back what there is.

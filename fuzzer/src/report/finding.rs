@@ -9,7 +9,7 @@ use crate::{
     engine::{Execution, Outcome},
     program::{Program, lower, text, transcript},
     triage::{
-        bucket::{self, Bucket, Classifier},
+        bucket::{self, Bucket, Classifier, SourceLine},
         verify::{Elsewhere, Reproduction},
     },
 };
@@ -53,6 +53,9 @@ pub struct Finding {
     pub program: Program,
     /// Symbolised stack, innermost first.
     pub stack: Vec<String>,
+    /// The source line that it is best shown at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<SourceLine>,
     /// Each call with what it returned.
     pub transcript: String,
     /// The crash record, decoded.

@@ -1,5 +1,6 @@
-//! What people read: findings, the table of operations, the live line, the page about a campaign.
+//! What people read: findings, the table of operations, the live line, the page about a campaign; and [`ci`], what pipelines read.
 
+pub mod ci;
 pub mod finding;
 pub mod interface;
 pub mod live;

@@ -39,6 +39,9 @@ const REPORTERS: &[&str] = &[
 /// Functions among the rest of the code whose only task is to report.
 const ORACLES: &[&str] = &["violation", "assert_privilege"];
 
+/// Kinds of misbehaviour that leave no crash record.
+pub const KINDS_WITHOUT_RECORD: [&str; 4] = ["hang", "timeout", "triple-fault", "lost-record"];
+
 /// Source folders of the hypervisor's own code; the rest is its libraries.
 const OWN: &[&str] = &["hypervisor/", "coverage-hypercall/"];
 
@@ -67,6 +70,14 @@ impl Bucket {
     pub fn from_name(name: &str) -> Option<Self> {
         let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         (plain && name.contains('-')).then(|| Self(name.to_owned()))
+    }
+
+    /// The kind of misbehaviour: the name of a [`CrashKind`], or one of [`KINDS_WITHOUT_RECORD`].
+    pub fn kind(&self) -> &str {
+        let with_record = (0..).map_while(|n| CrashKind::from_u32(n + 1)).map(CrashKind::name);
+        let begins = |kind: &&str| self.0.strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'));
+        let known = with_record.chain(KINDS_WITHOUT_RECORD).find(begins);
+        known.unwrap_or_else(|| self.0.split('-').next().unwrap_or_default())
     }
 
     /// True for a hang, false for everything that leaves a crash record or resets the machine.
@@ -134,6 +145,17 @@ impl Classifier {
         }
     }
 
+    /// The source line that a crash is best shown at: the innermost of the hypervisor's own code that does more than report,
+    /// or the innermost of it where all of it does.
+    pub fn source_line(&self, record: &CrashRecord) -> Option<SourceLine> {
+        let frames: Vec<_> = stack(record).flat_map(|address| self.symbols.frames(address)).collect();
+        let own = frames.iter().find(|frame| place_of(frame).is_some()).or_else(|| {
+            frames.iter().find(|frame| frame.location.as_ref().is_some_and(|(file, _)| is_own(file)))
+        })?;
+        let (file, line) = own.location.clone()?;
+        Some(SourceLine { file, line, function: own.function.clone() })
+    }
+
     fn crash(&self, record: &CrashRecord, operation: &str) -> Bucket {
         let kind = CrashKind::from_u32(record.kind);
         let name = kind.map_or_else(|| format!("kind{}", record.kind), |k| k.name().to_owned());
@@ -163,11 +185,26 @@ impl Classifier {
     }
 }
 
+/// A place in the source code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// Path below the repository.
+    pub file: String,
+    /// Line, from one on; zero where it is not known.
+    pub line: u32,
+    /// The function that it belongs to.
+    pub function: String,
+}
+
+/// Whether a source file is the hypervisor's own.
+fn is_own(file: &str) -> bool {
+    OWN.iter().any(|root| file.starts_with(root))
+}
+
 /// Module and name of a function that can be where a defect is: `sched_op::poll`.
 fn place_of(frame: &Frame) -> Option<String> {
     let (file, _) = frame.location.as_ref()?;
-    let own = OWN.iter().any(|root| file.starts_with(root));
-    if !own || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+    if !is_own(file) || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
         return None;
     }
     let path = Path::new(file);
@@ -232,6 +269,14 @@ mod tests {
         assert_eq!(Bucket::from_name(bucket.name()), Some(bucket));
         assert_eq!(Bucket::from_name("../etc"), None);
         assert_eq!(Bucket::from_name("README.md"), None);
+    }
+
+    #[test]
+    fn a_bucket_begins_with_its_kind() {
+        for kind in ["fault", "double-fault", "hang", "triple-fault", "isolation", "panic"] {
+            assert_eq!(Bucket::new(kind, "fault::poll", "x").kind(), kind);
+        }
+        assert_eq!(Bucket::new("kind99", "a::b", "x").kind(), "kind99");
     }
 
     #[test]
