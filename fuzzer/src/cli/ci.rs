@@ -226,7 +226,7 @@ mod tests {
             ..options()
         };
         let account = options.account(&campaign, true, "reference-pv".into(), Vec::new()).unwrap();
-        ["fault-listed-02", "fault-new-03"].map(finding);
+        ["fault-listed-02", "fault-new-03"].into_iter().for_each(finding);
         account.write(Err(&anyhow::anyhow!("the disk is full"))).unwrap();
         let xml = std::fs::read_to_string(dir.path().join("j.xml")).unwrap();
         assert!(xml.contains("fault-new-03") && xml.contains("the disk is full"), "{xml}");

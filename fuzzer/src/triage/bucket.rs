@@ -207,18 +207,22 @@ fn place_of(frame: &Frame) -> Option<String> {
     if !is_own(file) || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
         return None;
     }
-    let path = Path::new(file);
-    let stem = path.file_stem()?.to_str()?;
-    let module = match stem {
-        "mod" | "lib" => path.parent()?.file_name()?.to_str()?,
-        stem => stem,
-    };
+    let module = module_of(file)?;
     let name = without_generics(&frame.function);
     let name = name.rsplit("::").find(|part| !part.starts_with('{'))?;
     if ORACLES.contains(&name) {
         return None;
     }
     Some(format!("{module}::{name}"))
+}
+
+/// What buckets call the module in a source file.
+pub fn module_of(file: &str) -> Option<&str> {
+    let path = Path::new(file);
+    match path.file_stem()?.to_str()? {
+        "mod" | "lib" => path.parent()?.file_name()?.to_str(),
+        stem => Some(stem),
+    }
 }
 
 /// Whether the stack of a crash of this kind leads to the defect. The other oracles look around after each call.

@@ -28,15 +28,13 @@ use crate::{
     },
     coverage::sources,
     triage::{
-        bucket::{Bucket, SourceLine},
+        bucket::{Bucket, SourceLine, module_of},
         verify::Reproduction,
     },
 };
 
 /// Largest file of a finding that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// Folders of the hypervisor whose files are called what buckets call their modules.
-const FOLDERS: [&str; 3] = ["hypervisor/src/hypercall", "hypervisor/src", "hypervisor/src/mem"];
 
 /// What a session came to.
 #[derive(Clone, Debug)]
@@ -160,12 +158,15 @@ impl Item {
 
 /// The file of the module that a bucket is named after. A hang has no stack, but it has an operation.
 fn file_of(bucket: &Bucket) -> Option<Place> {
-    let words: Vec<_> =
-        bucket.name().strip_prefix(bucket.kind())?.split('-').filter(|w| !w.is_empty()).collect();
-    let stems = (1..words.len()).rev().map(|count| words[..count].join("_"));
-    let mut files = stems.flat_map(|stem| FOLDERS.map(|folder| format!("{folder}/{stem}.rs")));
-    let file = files.find(|file| sources::text(file).is_some())?;
-    Some(Place { file, line: None, function: None })
+    let place = bucket.name().strip_prefix(bucket.kind())?.strip_prefix('-')?;
+    let sources = sources::hypervisor();
+    let of_module = |path: &&String| {
+        let module = module_of(path).unwrap_or_default().replace('_', "-");
+        place.strip_prefix(&module).is_some_and(|rest| !module.is_empty() && rest.starts_with('-'))
+    };
+    // `sched-op` and not `sched`.
+    let file = sources.iter().filter(of_module).max_by_key(|path| module_of(path).map(str::len))?;
+    Some(Place { file: file.clone(), line: None, function: None })
 }
 
 /// Text without line ends and other control characters.

@@ -172,8 +172,8 @@ fn the_summary_shows_what_is_new_with_its_report() {
 #[test]
 fn a_long_report_and_many_findings_do_not_burst_a_page() {
     let mut many: Vec<_> = (0..5_000).map(|at| item(&format!("fault-a-{at:08x}"), false)).collect();
-    for item in &mut many {
-        item.report = Some("ö".repeat(1 << 20));
+    for item in &mut many[..20] {
+        item.report = Some("ö".repeat(100_000));
     }
     let text = summary::render(&outcome(many));
     assert!(text.len() < 1 << 20, "{}", text.len());
