@@ -101,10 +101,11 @@ fn result<'a>(item: &'a Item, kinds: &[&str]) -> SarifResult<'a> {
 }
 
 fn location(place: &Place) -> Value {
-    let mut physical = json!({ "artifactLocation": { "uri": place.file, "uriBaseId": ROOT } });
-    if let Some(line) = place.line {
-        physical["region"] = json!({ "startLine": line });
-    }
+    let physical = json!({
+        "artifactLocation": { "uri": place.file, "uriBaseId": ROOT },
+        // GitHub shows nothing that has no line: the first one stands for the file.
+        "region": { "startLine": place.line.unwrap_or(1) },
+    });
     let mut location = json!({ "physicalLocation": physical });
     if let Some(function) = &place.function {
         location["logicalLocations"] = json!([{ "fullyQualifiedName": function, "kind": "function" }]);
