@@ -50,7 +50,7 @@ fn first_night() -> &'static Night {
         fs::write(dir.path().join("m.md"), "before\n").unwrap();
         let run = line(
             &format!(
-                "smoke --dir {{}}/c --plant count-sign --until-finding --time 60 --replays 2 {REPORTS} --write-baseline {{}}/known.json"
+                "smoke --dir {{}}/c --plant count-sign --until-finding --time 100 --replays 2 {REPORTS} --write-baseline {{}}/known.json"
             ),
             dir.path(),
         )
