@@ -139,6 +139,7 @@ impl Examiner<'_> {
             build: about.build,
             stack: finding::stack(self.classifier, &observed),
             disassembly: finding::disassembly(self.classifier, &observed),
+            place: observed.crash.as_deref().and_then(|record| self.classifier.source_line(record)),
             transcript: finding::transcript(&reported, &observed),
             crash: observed.crash.as_deref().map(finding::Crash::from_record),
             program: reported,

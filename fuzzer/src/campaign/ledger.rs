@@ -19,7 +19,9 @@ use super::{
         mark::Mark,
         seen::{self, Seen},
     },
+    metrics::Metrics,
     operations::Record,
+    prometheus::{self, Snapshot},
     runner::Outlet,
     statistics::Statistics,
     store::{Store, StoreError},
@@ -40,6 +42,7 @@ pub struct Ledger<'a> {
     edges: usize,
     /// What earlier sessions have done with each operation.
     record: Record,
+    metrics: Metrics,
     metrics_at: Instant,
     /// Set where the session shall end with the first finding.
     stop: Arc<AtomicBool>,
@@ -74,9 +77,13 @@ impl<'a> Ledger<'a> {
         until_finding: bool,
     ) -> Self {
         // A record that is damaged is begun again: it is a help for people, and nothing depends on it.
-        let record = Record::load(store.root()).ok().flatten().unwrap_or_default();
+        let mut record = Record::load(store.root()).ok().flatten().unwrap_or_default();
+        // A session that was killed may have stored more than it counted.
+        let stored = store.findings().map_or(0, |found| found.len() as u64);
+        record.counters.findings = record.counters.findings.max(stored);
         Self {
             record,
+            metrics: Metrics::new(store.root()),
             store,
             live,
             edges,
@@ -113,7 +120,8 @@ impl<'a> Ledger<'a> {
         self.store.add(program)
     }
 
-    /// Stores what this session and those before it have done with each operation, when findings were seen, and a line of metrics.
+    /// Stores what this session and those before it have done: with each operation, as a line of metrics, and for Prometheus; and when
+    /// findings were seen.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -121,11 +129,17 @@ impl<'a> Ledger<'a> {
         for (bucket, times) in &statistics.crashes {
             self.note_seen(bucket, *times)?;
         }
-        self.record.with(statistics, self.edges).store(self.store.root())?;
-        self.store.metrics(&json!({
-            "session": self.store.description().sessions,
-            "seconds": self.live.elapsed().as_secs_f64(),
-            "workers": self.workers.unwrap_or(1),
+        let (root, about) = (self.store.root(), self.store.description());
+        let (session, workers) = (self.live.elapsed(), self.workers.unwrap_or(1));
+        let mut record = self.record.with(statistics, self.edges);
+        record.counters.findings += self.findings.len() as u64;
+        record.counters.checks.add(checks);
+        record.counters.time += session;
+        record.store(root)?;
+        self.metrics.append(&json!({
+            "session": about.sessions,
+            "seconds": session.as_secs_f64(),
+            "workers": workers,
             "executions": statistics.executions,
             "calls": statistics.calls,
             "edges": statistics.edges,
@@ -133,7 +147,10 @@ impl<'a> Ledger<'a> {
             "findings": self.findings.len(),
             "restarts": statistics.restarts,
             "checks": checks,
-        }))
+        }))?;
+        // Last, so that a session that goes on after a kill counts on from no less than was told.
+        let corpus = self.store.len();
+        prometheus::store(root, &Snapshot { about, record: &record, corpus, workers, session })
     }
 
     /// Notes that this session has met a bucket so many times by now, if it has a finding.

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    check::Tally,
     json,
     statistics::{Operation, Statistics},
     store::{StoreError, write_atomically},
@@ -34,6 +36,27 @@ pub struct Record {
     /// Names of operations, in the order in which they were met.
     #[serde(default)]
     pub names: Vec<String>,
+    /// What was done besides.
+    #[serde(default)]
+    pub counters: Counters,
+}
+
+/// What a campaign has done that no operation is to blame or to praise for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Calls that came back, or faulted in the guest.
+    pub calls: u64,
+    /// Executions that ended in a bucket.
+    pub crashes: u64,
+    /// Buckets with a confirmed finding.
+    pub findings: u64,
+    /// Machines that had to be replaced.
+    pub restarts: u64,
+    /// Checks of machines.
+    pub checks: Tally,
+    /// Time that sessions took.
+    pub time: Duration,
 }
 
 impl Record {
@@ -73,11 +96,14 @@ impl Record {
         positions.iter().filter_map(|at| self.names.get(usize::from(*at)).map(String::as_str))
     }
 
-    /// This record with a session added to it. An edge that an earlier session has covered is not counted again.
+    /// This record with the statistics of a session added to it. An edge that an earlier session has covered is not counted again.
     pub fn with(&self, session: &Statistics, edges_total: usize) -> Self {
         let mut sum = self.clone();
         sum.executions += session.executions;
         sum.edges_total = edges_total;
+        sum.counters.calls += session.calls;
+        sum.counters.crashes += session.crashes.values().sum::<u64>();
+        sum.counters.restarts += session.restarts;
         for (name, counters) in &session.operations {
             sum.operations.entry((*name).to_owned()).or_default().add(counters);
         }
@@ -127,7 +153,7 @@ mod tests {
         assert_eq!(Record::load(dir.path()).unwrap(), None);
         Record::default().with(&first, 8).store(dir.path()).unwrap();
         let record = Record::load(dir.path()).unwrap().unwrap().with(&second, 8);
-        assert_eq!((record.executions, record.edges_total), (2, 8));
+        assert_eq!((record.executions, record.counters.calls, record.edges_total), (2, 2, 8));
         assert_eq!(record.covered, [1, 2, 5]);
         let by: Vec<_> =
             record.covered.iter().map(|edge| record.covered_by(*edge).collect::<Vec<_>>()).collect();
@@ -145,6 +171,15 @@ mod tests {
         for name in ["sched_op.yield", "multicall.multicall", "sched_op.block"] {
             assert_eq!(record.operations[name].edges, 1, "{name}");
         }
+    }
+
+    #[test]
+    fn a_record_without_the_newer_counters_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = r#"{"executions":5,"edges_total":8,"covered":[1],"operations":{}}"#;
+        std::fs::write(dir.path().join(NAME), old).unwrap();
+        let record = Record::load(dir.path()).unwrap().unwrap();
+        assert_eq!((record.executions, record.counters), (5, Counters::default()));
     }
 
     #[test]

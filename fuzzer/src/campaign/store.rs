@@ -8,9 +8,10 @@
 //! DIR/mismatches/000001/     machines that did not do what a fresh one does, if there were any
 //! DIR/operations.json        what was done with each operation, over all sessions
 //! DIR/metrics.jsonl          a line every few seconds
+//! DIR/metrics.prom           the same of this moment, and over all sessions, for Prometheus
 //! ```
 //!
-//! Every file but the metrics is written beside its place and renamed into it: at any moment a file is there whole or
+//! Every file but `metrics.jsonl` is written beside its place and renamed into it: at any moment a file is there whole or
 //! not at all.
 
 use std::{
@@ -115,7 +116,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |error| StoreError::Io { action, path, error }
 }
@@ -365,32 +366,22 @@ impl Store {
         }
         Ok(directory)
     }
-
-    /// Appends a line to the metrics.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn metrics(&self, line: &impl Serialize) -> Result<(), StoreError> {
-        let path = self.root.join("metrics.jsonl");
-        let mut text = serde_json::to_string(line).unwrap_or_default();
-        text.push('\n');
-        File::options()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(io_error("append to", &path))
-    }
 }
 
-/// Buckets of a campaign that have a finding, with the directories that hold them.
+/// Buckets that have a finding in the campaign in a directory, which may be going on, with the directories that hold them; none where there is
+/// no campaign.
 ///
 /// # Errors
 /// When the directory cannot be read.
 pub fn findings(root: &Path) -> Result<BTreeMap<Bucket, PathBuf>, StoreError> {
     let path = root.join(FINDINGS);
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(io_error("list", &path)(error)),
+    };
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
+    for entry in entries {
         let entry = entry.map_err(io_error("list", &path))?;
         // Complete findings only: the report is written last.
         if entry.path().join("report.txt").exists()
@@ -441,6 +432,21 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreError> {
         let _ = fs::remove_file(&beside);
         io_error("write", path)(error)
     })
+}
+
+/// Reads a text that others may have written; none where there is no such file.
+///
+/// # Errors
+/// When it cannot be read, has more than `most` bytes, or is not text.
+pub fn read_text(path: &Path, most: u64) -> Result<Option<String>, StoreError> {
+    let bad = |reason: String| StoreError::Program { path: path.to_owned(), reason };
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)) {
+        Ok(size) if size as u64 > most => Err(bad(format!("more than {most} bytes"))),
+        Ok(_) => String::from_utf8(bytes).map(Some).map_err(|_| bad("not text".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", path)(error)),
+    }
 }
 
 /// Reads a program in either form.

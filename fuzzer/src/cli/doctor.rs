@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Exit;
 use crate::{
     doctor::{self, Check, Verdict},
+    images,
     report::{live::emit, output::say},
     target::RAM_SIZE,
 };
@@ -45,7 +46,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             .iter()
             .map(|c| json!({ "name": c.name, "verdict": word(c), "found": c.found, "advice": c.advice }))
             .collect();
-        emit(&json!({ "checks": rows, "usable": usable }));
+        emit(&json!({ "checks": rows, "usable": usable, "build": images::build() }));
     } else {
         for check in &checks {
             say!("{:8} {:18} {}", word(check), check.name, check.found);

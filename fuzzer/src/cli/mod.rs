@@ -2,6 +2,8 @@
 
 mod bench;
 mod boot;
+mod ci;
+mod complete;
 mod corpus;
 mod doctor;
 mod effectiveness;
@@ -97,6 +99,10 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Write a completion script for a shell to standard output.
+    Completions(complete::CompletionsArgs),
+    /// Write man pages, one for each command, into a directory.
+    Man(complete::ManArgs),
     /// One worker of `fuzz --cores`, which starts it.
     #[command(hide = true)]
     Worker,
@@ -129,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Completions(args) => complete::completions(&args),
+        Command::Man(args) => complete::man(&args),
         Command::Worker => worker::run(),
     };
     match result {

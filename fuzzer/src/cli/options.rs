@@ -1,6 +1,6 @@
 //! Options that several commands share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -12,7 +12,7 @@ use crate::{
     images::Image,
     program::{Program, model::CALLS, text},
     target::{Oracles, Settings, Target},
-    triage::verify,
+    triage::{bucket::Bucket, verify},
 };
 
 /// One well-formed call per sub-operation, as the repository has them.
@@ -69,14 +69,18 @@ impl Default for TargetOptions {
 }
 
 impl TargetOptions {
+    /// What to fuzz.
+    pub(super) fn chosen(&self) -> Target {
+        self.target.unwrap_or(Target::ReferenceHvm)
+    }
+
     /// Checks the machine, installs what is missing if that was asked for, and says what to start.
     ///
     /// # Errors
     /// What is missing, and how to get it.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         super::doctor::require(&self.qemu, self.install)?;
-        let target = self.target.unwrap_or(Target::ReferenceHvm);
-        let settings = Settings::new(target, &self.plant, &self.qemu, self.core)?;
+        let settings = Settings::new(self.chosen(), &self.plant, &self.qemu, self.core)?;
         let settings = match self.reset {
             Some(reset) => settings.with_reset(reset),
             None => settings,
@@ -136,6 +140,9 @@ pub(super) struct CampaignOptions {
     /// Keep a sample of what is executed.
     #[arg(skip)]
     pub(super) sample: bool,
+    /// Buckets that are known beside those that the campaign has.
+    #[arg(skip)]
+    pub(super) known: BTreeSet<Bucket>,
 }
 
 impl CampaignOptions {

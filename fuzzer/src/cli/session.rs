@@ -26,6 +26,7 @@ use crate::{
     interface::interface,
     program::Program,
     report::{
+        ci::Figures,
         live::{Live, clock, emit},
         operations,
         output::say,
@@ -100,7 +101,8 @@ pub(super) fn session(
     };
     let mut store = Store::open(dir, description(&settings, &build, seed))?;
     let initial = initial_programs(&store, start)?;
-    let known_before = known_findings(&store)?;
+    let stored = known_findings(&store)?;
+    let known_before: BTreeSet<_> = stored.union(&options.known).cloned().collect();
     let mut live = Live::new(options.json);
     announce(&mut live, &store, initial.len(), &known_before);
     let classifier = Classifier::new(settings.symbols()?);
@@ -141,14 +143,14 @@ pub(super) fn session(
                 deadline,
                 stop,
             };
-            lead::run(&team, &initial, &known_before, &mut ledger)
+            lead::run(&team, &initial, &stored, &mut ledger)
         }
     };
-    let stored =
+    let told =
         result.as_ref().map_or(Ok(()), |outcome| ledger.write_metrics(&outcome.statistics, outcome.checks));
     let Closed { live, findings, unconfirmed } = ledger.close();
     let Outcome { statistics, checks, ended, replaced } = result?;
-    stored?;
+    told?;
     Ok(Session {
         statistics,
         findings,
@@ -239,13 +241,26 @@ impl Session {
         }
     }
 
+    /// What was done, for reports.
+    pub(super) fn figures(&self) -> Figures {
+        Figures {
+            executions: self.statistics.executions,
+            calls: self.statistics.calls,
+            edges: (self.statistics.edges, self.edges),
+            corpus: self.statistics.corpus,
+            restarts: self.statistics.restarts,
+            unconfirmed: self.unconfirmed.len(),
+            checks: self.checks,
+        }
+    }
+
     /// Time that the loop took.
     pub(super) fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
     /// Buckets that were known before and were met again.
-    fn known_again(&self) -> impl Iterator<Item = &Bucket> {
+    pub(super) fn known_again(&self) -> impl Iterator<Item = &Bucket> {
         self.known_before.iter().filter(|bucket| self.statistics.crashes.contains_key(bucket))
     }
 

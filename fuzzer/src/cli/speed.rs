@@ -292,6 +292,7 @@ fn campaign_options(args: &Speed) -> CampaignOptions {
         max_calls: args.calls as u16,
         json: false,
         sample: true,
+        known: std::collections::BTreeSet::new(),
     }
 }
 

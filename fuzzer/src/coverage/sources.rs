@@ -14,6 +14,19 @@ pub fn text(path: &str) -> Option<&'static str> {
     CONTRACT.get_file(path.strip_prefix("coverage-hypercall/src/")?)?.contents_utf8()
 }
 
+/// Paths of the source files of the hypervisor itself below the repository, in the order of their names.
+pub fn hypervisor() -> Vec<String> {
+    fn below(directory: &Dir<'_>, found: &mut Vec<String>) {
+        found.extend(directory.files().map(|file| format!("hypervisor/{}", file.path().display())));
+        directory.dirs().for_each(|inner| below(inner, found));
+    }
+    let mut found = Vec::new();
+    HYPERVISOR.get_dir("src").into_iter().for_each(|directory| below(directory, &mut found));
+    found.retain(|path| path.ends_with(".rs") && !path.contains("/tests/"));
+    found.sort();
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +37,8 @@ mod tests {
         assert!(text.contains("fn poll"));
         assert_eq!(super::text("library/core/src/ptr.rs"), None);
         assert_eq!(super::text("hypervisor/../Cargo.toml"), None);
+        let all = hypervisor();
+        assert!(all.iter().any(|path| path == "hypervisor/src/hypercall/sched_op.rs"), "{all:?}");
+        assert!(all.iter().all(|path| super::text(path).is_some()));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     engine::{Execution, Outcome},
     program::{Program, lower, text, transcript},
     triage::{
-        bucket::{self, Bucket, Classifier},
+        bucket::{self, Bucket, Classifier, SourceLine},
         disassembly::Listing,
         verify::{Elsewhere, Reproduction},
     },
@@ -57,6 +57,9 @@ pub struct Finding {
     /// The instructions around the one that faulted, if one of the hypervisor's did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disassembly: Option<Listing>,
+    /// The source line that it is best shown at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<SourceLine>,
     /// Each call with what it returned.
     pub transcript: String,
     /// The crash record, decoded.

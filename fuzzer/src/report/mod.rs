@@ -1,5 +1,7 @@
-//! What people read: findings and the list of them, the table of operations, the live line, the page about a campaign.
+//! What people read: findings and the list of them, the table of operations, the live line, the page about a campaign; and [`ci`], what
+//! pipelines read.
 
+pub mod ci;
 pub mod finding;
 pub mod findings;
 pub mod interface;

@@ -39,11 +39,11 @@ const REPORTERS: &[&str] = &[
 /// Functions among the rest of the code whose only task is to report.
 const ORACLES: &[&str] = &["violation", "assert_privilege"];
 
+/// Kinds of misbehaviour that leave no crash record.
+pub const KINDS_WITHOUT_RECORD: [&str; 4] = ["hang", "timeout", "triple-fault", "lost-record"];
+
 /// Source folders of the hypervisor's own code; the rest is its libraries.
 const OWN: &[&str] = &["hypervisor/", "coverage-hypercall/"];
-
-/// Kinds of misbehaviour that leave no crash record.
-const WITHOUT_RECORD: [&str; 4] = ["hang", "timeout", "triple-fault", "lost-record"];
 
 /// A kind of misbehaviour at a place. Its text is a directory name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,16 +68,19 @@ impl Bucket {
         (plain && name.contains('-')).then(|| Self(name.to_owned()))
     }
 
+    /// The kind of misbehaviour: the name of a [`CrashKind`], or one of [`KINDS_WITHOUT_RECORD`].
+    pub fn kind(&self) -> &str {
+        let with_record = (0..u32::from(u8::MAX)).filter_map(CrashKind::from_u32).map(CrashKind::name);
+        let begins = |kind: &&str| self.0.strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'));
+        let known = with_record.chain(KINDS_WITHOUT_RECORD).find(begins);
+        known.unwrap_or_else(|| self.0.split('-').next().unwrap_or_default())
+    }
+
     /// Kind and place as reports name them: `fault`, `sched_op::poll`. As far as the name tells, which has neither colons nor dots.
     pub fn parts(&self) -> (&str, String) {
         let whole = self.0.rsplit_once('-').map_or(self.0.as_str(), |(front, _)| front);
-        let kinds = (0..u32::from(u8::MAX)).filter_map(CrashKind::from_u32).map(CrashKind::name);
-        let begins = |kind: &&str| whole.strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'));
-        let kind = kinds.chain(WITHOUT_RECORD).find(begins);
-        let (kind, place) = match kind {
-            Some(kind) => (&whole[..kind.len()], &whole[kind.len() + 1..]),
-            None => whole.split_once('-').unwrap_or((whole, "")),
-        };
+        let kind = self.kind();
+        let place = whole.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
         let operation = interface().operations().iter().find(|operation| plain(operation.name) == place);
         let name = operation.map(|operation| operation.name.to_owned());
         (kind, name.unwrap_or_else(|| place.replace("--", "::").replace('-', "_")))
@@ -154,6 +157,17 @@ impl Classifier {
         }
     }
 
+    /// The source line that a crash is best shown at: the innermost of the hypervisor's own code that does more than report,
+    /// or the innermost of it where all of it does.
+    pub fn source_line(&self, record: &CrashRecord) -> Option<SourceLine> {
+        let frames: Vec<_> = stack(record).flat_map(|address| self.symbols.frames(address)).collect();
+        let own = frames.iter().find(|frame| place_of(frame).is_some()).or_else(|| {
+            frames.iter().find(|frame| frame.location.as_ref().is_some_and(|(file, _)| is_own(file)))
+        })?;
+        let (file, line) = own.location.clone()?;
+        Some(SourceLine { file, line, function: own.function.clone() })
+    }
+
     fn crash(&self, record: &CrashRecord, operation: &str) -> Bucket {
         let kind = CrashKind::from_u32(record.kind);
         let name = kind.map_or_else(|| format!("kind{}", record.kind), |k| k.name().to_owned());
@@ -183,25 +197,44 @@ impl Classifier {
     }
 }
 
+/// A place in the source code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// Path below the repository.
+    pub file: String,
+    /// Line, from one on; zero where it is not known.
+    pub line: u32,
+    /// The function that it belongs to.
+    pub function: String,
+}
+
+/// Whether a source file is the hypervisor's own.
+fn is_own(file: &str) -> bool {
+    OWN.iter().any(|root| file.starts_with(root))
+}
+
 /// Module and name of a function that can be where a defect is: `sched_op::poll`.
 fn place_of(frame: &Frame) -> Option<String> {
     let (file, _) = frame.location.as_ref()?;
-    let own = OWN.iter().any(|root| file.starts_with(root));
-    if !own || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+    if !is_own(file) || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
         return None;
     }
-    let path = Path::new(file);
-    let stem = path.file_stem()?.to_str()?;
-    let module = match stem {
-        "mod" | "lib" => path.parent()?.file_name()?.to_str()?,
-        stem => stem,
-    };
+    let module = module_of(file)?;
     let name = without_generics(&frame.function);
     let name = name.rsplit("::").find(|part| !part.starts_with('{'))?;
     if ORACLES.contains(&name) {
         return None;
     }
     Some(format!("{module}::{name}"))
+}
+
+/// What buckets call the module in a source file.
+pub fn module_of(file: &str) -> Option<&str> {
+    let path = Path::new(file);
+    match path.file_stem()?.to_str()? {
+        "mod" | "lib" => path.parent()?.file_name()?.to_str(),
+        stem => Some(stem),
+    }
 }
 
 /// Whether the stack of a crash of this kind leads to the defect. The other oracles look around after each call.
@@ -266,6 +299,14 @@ mod tests {
             assert_eq!(Bucket::new(kind, place, "x").parts(), (kind, place.to_owned()));
         }
         assert_eq!(Bucket::from_name("odd-name").unwrap().parts().0, "odd");
+    }
+
+    #[test]
+    fn a_bucket_begins_with_its_kind() {
+        for kind in ["fault", "double-fault", "hang", "triple-fault", "isolation", "panic"] {
+            assert_eq!(Bucket::new(kind, "fault::poll", "x").kind(), kind);
+        }
+        assert_eq!(Bucket::new("kind99", "a::b", "x").kind(), "kind99");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod accidents;
 mod bad_input;
 mod boot;
 mod campaigns;
+mod ci;
 mod effectiveness;
 mod export;
 mod report;
