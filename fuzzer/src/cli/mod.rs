@@ -15,6 +15,7 @@ mod session;
 mod signals;
 mod smoke;
 mod speed;
+mod triage_bench;
 mod worker;
 
 use std::{io::Write, process::ExitCode};

@@ -59,6 +59,16 @@ pub fn operations(call: &Call, visit: &mut dyn FnMut(&'static Operation)) {
     call.args.iter().for_each(|value| operations_in(value, visit));
 }
 
+/// Hypercalls that a program asks for: its calls, where the entries of a multicall count instead of the call that holds them.
+pub fn hypercalls(program: &Program) -> usize {
+    let of_call = |call: &Call| {
+        let mut count = 0;
+        operations(call, &mut |_| count += 1);
+        count - usize::from(!call.entries().is_empty())
+    };
+    program.calls.iter().map(of_call).sum()
+}
+
 fn operations_in(value: &Value, visit: &mut dyn FnMut(&'static Operation)) {
     match value {
         Value::Pointer(Pointer { to: Some(data), .. }) => operations_in(data, visit),
