@@ -12,15 +12,15 @@ use crate::interface::{Field, Kind, Type};
 
 /// Looks for a smaller program for which `keeps` still says yes, asking at most `budget` times.
 ///
-/// Calls go first, then domains and virtual CPUs are merged, results become constants, multicall entries and elements go, and
+/// Results become constants and calls go first, then domains and virtual CPUs are merged, multicall entries and elements go, and
 /// pointers, numbers, flags and bytes are made plain. The outcome depends on nothing but the arguments and the answers. The original is returned if nothing smaller is accepted.
 pub fn minimize(program: &Program, budget: usize, keeps: &mut dyn FnMut(&Program) -> bool) -> Program {
     let mut search = Search { best: program.clone(), left: budget, keeps };
     while search.left > 0 {
         let before = search.best.clone();
+        search.results();
         search.calls();
         search.issuers();
-        search.results();
         search.lengths();
         search.unwrap();
         search.counts();
@@ -308,7 +308,7 @@ d2 event_channel_op.send(&{port: r0.port?12})
         assert_eq!(
             text::print(&small),
             "d1 agent.grant_access(9, d0, 0x280, 0x0)\n\
-             r1 = d0 grant_table_op.map_grant_ref(&[{host_addr: 0x0, flags: 0x0, ref: 0, dom: d1, status: out, handle: out, dev_bus_addr: out}], 1)\n\
+             r1 = d0 grant_table_op.map_grant_ref(&[{host_addr: 0x400000, flags: 0x0, ref: 0, dom: d1, status: out, handle: out, dev_bus_addr: out}], 1)\n\
              d0 grant_table_op.unmap_grant_ref(&[{host_addr: r1.host_addr, dev_bus_addr: 0x0, handle: r1.handle, status: out}], 1)\n"
         );
     }

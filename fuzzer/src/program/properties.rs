@@ -464,6 +464,21 @@ fn a_program_is_never_empty() {
 }
 
 #[test]
+fn what_is_asked_for_is_what_the_command_says_and_what_the_entries_have_in_common() {
+    let asked = |text: &str| walk::asked(&text::parse(text).unwrap_or_else(|e| panic!("{e}")).calls[0]);
+    assert_eq!(asked("d0 domctl.pausedomain(&{domain: d0})"), "domctl.pausedomain");
+    assert_eq!(asked("d0 domctl.getdomaininfo(&{cmd: 3, domain: d0})"), "domctl.pausedomain");
+    assert_eq!(asked("d0 domctl.getdomaininfo(&{cmd: 0xffff, domain: d0})"), "domctl.getdomaininfo");
+    assert_eq!(asked("d0 domctl.getdomaininfo(bad(0x1000))"), "domctl.getdomaininfo");
+    let multicall = |entries: &str| asked(&format!("d1 multicall.multicall(&[{entries}], 2)"));
+    assert_eq!(multicall("sched_op.yield(), sched_op.yield()"), "sched_op.yield");
+    assert_eq!(multicall("sched_op.yield(), sched_op.block()"), "sched_op");
+    assert_eq!(multicall("sched_op.yield(), multicall.multicall(&[], 0)"), "sched_op.yield");
+    assert_eq!(multicall("sched_op.yield(), xen_version.version()"), "multicall.multicall");
+    assert_eq!(multicall(""), "multicall.multicall");
+}
+
+#[test]
 fn entries_count_and_what_holds_them_does_not() {
     let program = text::parse(
         "d1 multicall.multicall(&[coverage_op.release(0), coverage_op.reset(0)], 2)\nd1 sched_op.yield()\n\

@@ -206,8 +206,8 @@ pub struct Attributed {
 }
 
 /// Where an execution ended badly: the call that did not return. None if it ended well.
-fn bad_call(execution: &Execution) -> Option<usize> {
-    symptom::of(execution).map(|_| current_call(execution))
+fn bad_call(execution: &Execution, program: &Program) -> Option<usize> {
+    symptom::of(execution).map(|_| current_call(execution, program.calls.len()))
 }
 
 /// A crash of a sample, run again.
@@ -246,7 +246,7 @@ pub fn attribute(
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            if bad_call(&run(&mut engine, &crash.program)?) == Some(crash.call) {
+            if bad_call(&run(&mut engine, &crash.program)?, &crash.program) == Some(crash.call) {
                 crash.alone.push(bug);
             }
         }
@@ -302,7 +302,7 @@ fn run_again(
         };
         again.push(Again {
             bucket: bucket.to_string(),
-            call: current_call(&execution),
+            call: current_call(&execution, program.calls.len()),
             triggered: further(&snapshot, &engine.canaries(), |canary| canary.triggered),
             alone: Vec::new(),
             program,
