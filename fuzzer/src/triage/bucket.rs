@@ -157,11 +157,12 @@ impl Classifier {
         let kind = CrashKind::from_u32(record.kind);
         let name = kind.map_or_else(|| format!("kind{}", record.kind), |k| k.name().to_owned());
         let place = self.place(record);
-        // An oracle that looks around after each call has no hypercall on its stack.
-        let in_place = reports_in_place(kind) || place.last().is_some_and(|function| function.hypercall);
         let names: Vec<_> = place.iter().map(|function| function.name.as_str()).collect();
-        match names.first().filter(|_| in_place) {
-            Some(innermost) => Bucket::new(&name, innermost, &names.join("\n")),
+        // An oracle that looks around after each call has no hypercall on its stack. Others may report from what hypercalls share.
+        let hypercall =
+            place.last().filter(|function| function.hypercall).map(|function| function.name.as_str());
+        match if reports_in_place(kind) { names.first().copied() } else { hypercall } {
+            Some(called) => Bucket::new(&name, called, &names.join("\n")),
             None => {
                 let place = family(record, operation);
                 Bucket::new(&name, place, &format!("{place}\n{}", violated(record)))
