@@ -264,7 +264,7 @@ fn operation_at_the_end(operations: &[&'static str], execution: &Execution) -> &
 /// last of all, it is the first that did not return.
 pub fn current_call(execution: &Execution, calls: usize) -> usize {
     let returned: BTreeSet<usize> = execution.calls.iter().map(|c| usize::from(c.call)).collect();
-    let next = returned.iter().filter(|n| **n < calls).next_back().map_or(0, |last| last + 1);
+    let next = returned.iter().rfind(|n| **n < calls).map_or(0, |last| last + 1);
     if next < calls { next } else { (0..calls).find(|n| !returned.contains(n)).unwrap_or(calls) }
 }
 
