@@ -19,6 +19,7 @@
 pub mod bench;
 pub mod campaign;
 pub mod cli;
+pub mod corpus;
 pub mod coverage;
 pub mod doctor;
 pub mod engine;

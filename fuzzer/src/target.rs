@@ -61,6 +61,14 @@ impl Target {
             Self::XenPv => Self::XenPv,
         }
     }
+
+    /// The hypercalls that it knows.
+    pub fn interface(self) -> &'static Interface {
+        static DOM0: LazyLock<Interface> = LazyLock::new(|| {
+            Interface::subset(|op| !NOT_IN_DOM0.contains(&op.name) && !NOT_IN_DOM0.contains(&op.family()))
+        });
+        if self == Self::XenPv { &DOM0 } else { interface() }
+    }
 }
 
 /// A target with the switches of one campaign.
@@ -175,10 +183,7 @@ impl Settings {
 
     /// The hypercalls that this target knows.
     pub fn interface(&self) -> &'static Interface {
-        static DOM0: LazyLock<Interface> = LazyLock::new(|| {
-            Interface::subset(|op| !NOT_IN_DOM0.contains(&op.name) && !NOT_IN_DOM0.contains(&op.family()))
-        });
-        if self.target == Target::XenPv { &DOM0 } else { interface() }
+        self.target.interface()
     }
 
     /// The same with other oracles.

@@ -5,6 +5,8 @@
 //! condition held, and when an oracle noticed ([`symptom`] attributes ends to bugs). [`survival`] and [`compare`] are the
 //! statistics, [`summary`] applies them, and [`table`] and [`page`] show everything; [`gate`] makes a verdict of it.
 //!
+//! [`triage`] measures what comes after a detection: minimised programs, and buckets.
+//!
 //! Everything here looks at canaries, which a fuzzer must not see: nothing in here feeds back into a running trial.
 
 pub mod compare;
@@ -21,4 +23,5 @@ pub mod survival;
 mod svg;
 pub mod symptom;
 pub mod table;
+pub mod triage;
 pub mod trial;

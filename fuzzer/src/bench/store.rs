@@ -122,8 +122,7 @@ impl Store {
         if !exists && fs::read_dir(root).is_ok_and(|mut entries| entries.any(|e| !is_ours(&e))) {
             bail!("{} is not empty and holds no benchmark; choose another directory", root.display());
         }
-        let trials = root.join("trials");
-        fs::create_dir_all(&trials).with_context(|| format!("cannot make {}", trials.display()))?;
+        fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
         let lock = File::create(root.join("lock"))
             .with_context(|| format!("cannot make {}", root.join("lock").display()))?;
         match lock.try_lock() {
@@ -174,8 +173,8 @@ impl Store {
         &self.manifest
     }
 
-    fn trial_path(&self, task: &Task) -> PathBuf {
-        self.root.join("trials").join(format!("{}.json", task.name()))
+    fn trial_name(task: &Task) -> String {
+        format!("trials/{}.json", task.name())
     }
 
     /// The result of a task, if it was finished before.
@@ -183,18 +182,12 @@ impl Store {
     /// # Errors
     /// A file that cannot be read, or is about another task of the same name: another seed, cap or set of bugs.
     pub fn finished(&self, task: &Task) -> anyhow::Result<Option<Trial>> {
-        let path = self.trial_path(task);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        let trial: Trial = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no trial; remove it to have it repeated", path.display()))?;
+        let name = Self::trial_name(task);
+        let Some(trial) = self.read_json::<Trial>(&name)? else { return Ok(None) };
         if trial.task != *task {
             bail!(
                 "{} was run with other options (seed {}, cap {} s, {} planted bugs); use the same options, or another directory",
-                path.display(),
+                self.root.join(&name).display(),
                 trial.task.seed,
                 trial.task.cap_seconds,
                 trial.task.plants.len()
@@ -210,6 +203,9 @@ impl Store {
     pub fn trials(&self) -> anyhow::Result<Vec<Trial>> {
         let directory = self.root.join("trials");
         let mut paths = Vec::new();
+        if !directory.exists() {
+            return Ok(Vec::new());
+        }
         for entry in
             fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?
         {
@@ -235,15 +231,36 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn add(&self, trial: &Trial) -> anyhow::Result<()> {
-        self.write_json(&format!("trials/{}.json", trial.task.name()), trial)
+        self.write_json(&Self::trial_name(&trial.task), trial)
     }
 
-    /// Puts a file into the directory, whole or not at all.
+    /// Puts a file into the directory, or into one below it, whole or not at all.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
-        Ok(write_atomically(&self.root.join(name), content)?)
+        let path = self.root.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        Ok(write_atomically(&path, content)?)
+    }
+
+    /// What [`Self::write_json`] has stored under this name, if it has.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
+        let path = self.root.join(name);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let value = serde_json::from_str(&text);
+        value
+            .map(Some)
+            .with_context(|| format!("{} is damaged; remove it to have it repeated", path.display()))
     }
 
     /// As [`Self::write`], for something that has a form in JSON.

@@ -46,7 +46,8 @@ fn field(out: &mut String, text: &str) {
     }
 }
 
-fn row(out: &mut String, fields: &[String]) {
+/// Writes a line of fields.
+pub(super) fn row(out: &mut String, fields: &[String]) {
     for (at, text) in fields.iter().enumerate() {
         if at > 0 {
             out.push(',');

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::Engine,
     feedback::Candidate,
-    program::{text, wire},
+    program::{Program, text, wire},
     report::finding::{self, Finding},
     target::Settings,
     triage::{
@@ -19,6 +19,9 @@ use crate::{
         verify::{self, Reproduction},
     },
 };
+
+/// How often a minimisation says how far it is. Most are over before.
+const SAY_EVERY: Duration = Duration::from_secs(2);
 
 /// What findings of a session have in common.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,8 +109,7 @@ impl Examiner<'_> {
             let summary = finding::summary(&program, &execution);
             return Ok(Examined::Unconfirmed(Unconfirmed { bucket, summary, reproduction }));
         }
-        let minimal = verify::minimise(engine, self.classifier, &program, &bucket, &self.stop)
-            .context("while a finding was being minimised")?;
+        let minimal = self.minimise(engine, &program, &bucket, note)?;
         let (mut minimal_reproduction, mut observed) =
             verify::confirm(engine, self.classifier, &minimal, &bucket, self.replays)?;
         let mut reported = minimal;
@@ -154,5 +156,29 @@ impl Examiner<'_> {
         ];
         let files = files.into_iter().map(|(name, content)| (name.to_owned(), content)).collect();
         Ok(Examined::Finding(finding.bucket, Files { files }))
+    }
+
+    /// Minimises a program, and says now and then how far it is.
+    fn minimise<E: Engine>(
+        &self,
+        engine: &mut E,
+        program: &Program,
+        bucket: &Bucket,
+        note: &mut dyn FnMut(&str),
+    ) -> anyhow::Result<Program> {
+        let mut said = Instant::now();
+        verify::minimise(engine, self.classifier, program, bucket, &self.stop, &mut |step| {
+            if said.elapsed() >= SAY_EVERY {
+                said = Instant::now();
+                note(&format!(
+                    "minimising {bucket}: {} of {} calls left after {} programs (at most {})",
+                    step.calls,
+                    program.calls.len(),
+                    step.tried,
+                    verify::MINIMISE_BUDGET
+                ));
+            }
+        })
+        .context("while a finding was being minimised")
     }
 }

@@ -169,13 +169,7 @@ impl Store {
         for directory in [root.to_owned(), root.join("corpus"), root.join(FINDINGS)] {
             fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         }
-        let lock_path = root.join("lock");
-        let lock = File::create(&lock_path).map_err(io_error("make", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(root.to_owned())),
-            Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
-        }
+        let lock = Self::lock(root)?;
         // Only now, as another fuzzer could have made it until we had the lock.
         let existing = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
@@ -201,6 +195,31 @@ impl Store {
         store.write_description()?;
         store.index()?;
         Ok(store)
+    }
+
+    /// Opens a campaign that is there to change what it holds. It does not count as a session.
+    ///
+    /// # Errors
+    /// [`StoreError`], also where there is no campaign.
+    pub fn amend(root: &Path) -> Result<Self, StoreError> {
+        description(root)?;
+        let lock = Self::lock(root)?;
+        let description = description(root)?;
+        let mut store =
+            Self { root: root.to_owned(), description, entries: BTreeSet::new(), next: 0, _lock: lock };
+        store.index()?;
+        Ok(store)
+    }
+
+    /// Keeps everybody else out as long as the file is open.
+    fn lock(root: &Path) -> Result<File, StoreError> {
+        let path = root.join("lock");
+        let lock = File::create(&path).map_err(io_error("make", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(root.to_owned())),
+            Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        }
     }
 
     fn parse_description(path: &Path, text: &str) -> Result<Description, StoreError> {
@@ -522,6 +541,21 @@ mod tests {
         let second = Store::open(&root, description()).unwrap();
         assert_eq!(second.description().sessions, 2);
         assert_ne!(second.session_seed(), 7);
+    }
+
+    #[test]
+    fn amending_is_no_session_and_needs_a_campaign_that_nobody_uses() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Store::amend(dir.path()).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let open = Store::open(dir.path(), description()).unwrap();
+        assert!(matches!(Store::amend(dir.path()), Err(StoreError::Locked(_))));
+        drop(open);
+        let mut store = Store::amend(dir.path()).unwrap();
+        let program = text::parse("d1 sched_op.yield()").unwrap();
+        assert!(store.add(&program).unwrap() && !store.add(&program).unwrap());
+        drop(store);
+        assert_eq!(Store::open(dir.path(), description()).unwrap().description().sessions, 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{
     Exit, effectiveness,
     speed::{self, Speed},
+    triage_bench,
 };
 
 /// The commands of `hyperfuzz bench`.
@@ -13,11 +14,14 @@ pub(super) enum Command {
     Speed(Box<Speed>),
     /// How soon the fuzzer, and lesser ones on the same engine, find planted bugs.
     Effectiveness(Box<effectiveness::Args>),
+    /// How short the programs are that triage leaves of planted bugs, and how well its buckets tell the bugs apart.
+    Triage(Box<triage_bench::Args>),
 }
 
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Speed(args) => speed::run(args),
         Command::Effectiveness(args) => effectiveness::run(args),
+        Command::Triage(args) => triage_bench::run(args),
     }
 }

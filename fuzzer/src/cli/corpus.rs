@@ -1,4 +1,7 @@
-//! `hyperfuzz corpus`: program files without a machine.
+//! `hyperfuzz corpus`: program files. All but `cmin` do without a machine.
+
+mod cmin;
+mod together;
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +10,8 @@ use anyhow::bail;
 use super::Exit;
 use crate::{
     campaign::store::{self, TEXT_EXTENSION, WIRE_EXTENSION},
-    program::{Program, lower, text, validate, wire},
+    corpus::gather,
+    program::{text, wire},
     report::{
         finding::printable,
         output::{self, say},
@@ -40,6 +44,12 @@ pub(super) enum Command {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Keep a small set of programs that covers what all of them cover, in a directory of its own; nothing is deleted.
+    Cmin(Box<cmin::Args>),
+    /// Bring the programs of campaigns and directories together in one directory, each once.
+    Merge(together::Merge),
+    /// Add programs to the corpus of a campaign that is not running.
+    Import(together::Import),
 }
 
 pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
@@ -48,6 +58,9 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
         Command::Show { file } => output::put(format_args!("{}", text::print(&store::load_program(file)?))),
         Command::Convert { input, output } => convert(input, output)?,
         Command::Validate { paths } => return check(paths),
+        Command::Cmin(args) => return cmin::run(args),
+        Command::Merge(args) => return together::merge(args),
+        Command::Import(args) => return together::import(args),
     }
     Ok(Exit::Clean)
 }
@@ -75,19 +88,19 @@ fn convert(input: &Path, output: &Path) -> anyhow::Result<()> {
     Ok(store::write_atomically(output, &content)?)
 }
 
-fn problem(path: &Path) -> Option<String> {
-    let check = |program: &Program| -> anyhow::Result<()> {
-        validate::validate(program)?;
-        lower::lower(program, 1)?;
-        Ok(())
-    };
-    match store::load_program(path) {
-        Err(error) => Some(error.to_string()),
-        Ok(program) => check(&program).err().map(|error| format!("{}: {error:#}", path.display())),
-    }
+fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
+    let files = program_files(paths)?;
+    let problems: Vec<_> = files.iter().filter_map(|path| gather::load(path).err()).collect();
+    problems.iter().for_each(|problem| say!("{}", printable(problem)));
+    say!("{} programs, {} with problems", files.len(), problems.len());
+    Ok(if problems.is_empty() { Exit::Clean } else { Exit::Failed })
 }
 
-fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
+/// Files, and the program files of directories.
+///
+/// # Errors
+/// A directory that cannot be read, or is a campaign.
+fn program_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -100,8 +113,5 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
             files.push(path.clone());
         }
     }
-    let problems: Vec<_> = files.iter().filter_map(|path| problem(path)).collect();
-    problems.iter().for_each(|problem| say!("{}", printable(problem)));
-    say!("{} programs, {} with problems", files.len(), problems.len());
-    Ok(if problems.is_empty() { Exit::Clean } else { Exit::Failed })
+    Ok(files)
 }

@@ -18,6 +18,7 @@ mod signals;
 mod smoke;
 mod speed;
 mod triage;
+mod triage_bench;
 mod worker;
 
 use std::{io::Write, process::ExitCode};

@@ -38,6 +38,12 @@ const fn class(count: u8) -> u8 {
     }
 }
 
+/// The edges that an execution covered, in order, with the classes of their counters: what [`EdgeFeedback`] looks at.
+pub fn covered(counters: &[u8]) -> impl Iterator<Item = (u32, u8)> + '_ {
+    let taken = counters.iter().zip(0..).filter(|(count, _)| **count != 0);
+    taken.map(|(count, edge)| (edge, class(*count)))
+}
+
 /// The edges that the last execution covered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct EdgeObserver {
@@ -182,6 +188,8 @@ mod tests {
         let mut observer = EdgeObserver::new(counters.len());
         observer.see(&counters);
         assert_eq!(observer.covered, expected);
+        let all: Vec<_> = covered(&counters).map(|(edge, class)| (edge as usize, class)).collect();
+        assert_eq!(all, expected);
         observer.see(&[0; 40]);
         assert_eq!(observer.covered, []);
     }

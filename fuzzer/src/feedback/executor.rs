@@ -127,9 +127,13 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
 
     /// The bucket of the last execution, if the hypervisor misbehaved, and whether it is a new one.
     fn judge(&mut self, input: &impl Subject) -> Option<bool> {
-        let bucket = self.classifier.classify_calls(&self.operations, &self.execution);
+        let bucket = match input.program() {
+            Some(program) => self.classifier.classify(program, &self.execution),
+            None => self.classifier.classify_calls(&self.operations, &self.execution),
+        };
         if let Some(program) = input.program() {
-            self.trouble.learn(program, bucket.is_some().then(|| current_call(&self.execution)));
+            let last = bucket.is_some().then(|| current_call(&self.execution, program.calls.len()));
+            self.trouble.learn(program, last);
         }
         let bucket = bucket?;
         self.statistics.crashed(&bucket);

@@ -27,6 +27,7 @@ mod subject;
 mod trouble;
 mod verdict;
 
+pub use edges::covered;
 pub use executor::Candidate;
 pub use limits::{Ended, Limits};
 pub use session::{Driver, News, Plan, SessionError, run};

@@ -1,5 +1,8 @@
 //! Makes a program smaller and plainer while it still does what is wanted of it.
 
+mod details;
+mod issuers;
+
 use super::{
     model::{Call, Pointer, Program, Shape, Value, mask},
     mutate::change_length,
@@ -9,17 +12,20 @@ use crate::interface::{Field, Kind, Type};
 
 /// Looks for a smaller program for which `keeps` still says yes, asking at most `budget` times.
 ///
-/// Calls go first, then multicall entries and elements, then domains, pointers and numbers are made plain. The outcome
-/// depends on nothing but the arguments and the answers. The original is returned if nothing smaller is accepted.
+/// Results become constants and calls go first, then domains and virtual CPUs are merged, multicall entries and elements go, and
+/// pointers, numbers, flags and bytes are made plain. The outcome depends on nothing but the arguments and the answers. The original is returned if nothing smaller is accepted.
 pub fn minimize(program: &Program, budget: usize, keeps: &mut dyn FnMut(&Program) -> bool) -> Program {
     let mut search = Search { best: program.clone(), left: budget, keeps };
     while search.left > 0 {
         let before = search.best.clone();
+        search.results();
         search.calls();
         search.issuers();
         search.lengths();
+        search.unwrap();
         search.counts();
         search.values();
+        search.parts();
         if search.best == before {
             break;
         }
@@ -65,17 +71,6 @@ impl Search<'_> {
                 end = start;
             }
             chunk /= 2;
-        }
-    }
-
-    /// Lets the first virtual CPU of the first domain issue each call.
-    fn issuers(&mut self) {
-        for index in 0..self.best.calls.len() {
-            for change in [|call: &mut Call| call.vcpu = 0, |call: &mut Call| call.domain = 1] {
-                let mut candidate = self.best.clone();
-                change(&mut candidate.calls[index]);
-                self.offer(candidate);
-            }
         }
     }
 
@@ -288,6 +283,98 @@ d2 event_channel_op.send(&{port: r0.port?12})
             "r0 = d1 multicall.multicall(&[event_channel_op.alloc_unbound(&{dom: self, remote_dom: self, port: out})], 1)\n\
              d1 event_channel_op.send(&{port: r0[0].port})\n"
         );
+    }
+
+    #[test]
+    fn domains_are_merged_where_their_calls_hold_each_other() {
+        // The mapping and its end have to be of one domain, and the grant names it: no call can be moved alone.
+        let program = text::parse(
+            "d2 agent.grant_access(9, d0, 0x280, 0x0)\n\
+             r1 = d0:1 grant_table_op.map_grant_ref(&[{host_addr: 0x400000, flags: host_map, ref: 9, dom: d2, status: out, handle: out, dev_bus_addr: out}], 1)\n\
+             d0:1 grant_table_op.unmap_grant_ref(&[{host_addr: r1.host_addr, dev_bus_addr: 0, handle: r1.handle, status: out}], 1)\n",
+        )
+        .expect("valid");
+        let small = minimize(&program, 2000, &mut |candidate| {
+            let [grant, map, unmap] = candidate.calls.as_slice() else { return false };
+            let text = text::print(candidate);
+            map.domain == unmap.domain
+                && map.vcpu == unmap.vcpu
+                && grant.domain != map.domain
+                && text.contains(&format!("dom: d{},", grant.domain))
+                && text.contains(&format!("grant_access(9, d{},", map.domain))
+                && text.contains("r1.host_addr")
+                && text.contains("r1.handle")
+        });
+        assert_eq!(
+            text::print(&small),
+            "d1 agent.grant_access(9, d0, 0x280, 0x0)\n\
+             r1 = d0 grant_table_op.map_grant_ref(&[{host_addr: 0x400000, flags: 0x0, ref: 0, dom: d1, status: out, handle: out, dev_bus_addr: out}], 1)\n\
+             d0 grant_table_op.unmap_grant_ref(&[{host_addr: r1.host_addr, dev_bus_addr: 0x0, handle: r1.handle, status: out}], 1)\n"
+        );
+    }
+
+    #[test]
+    fn results_that_go_together_become_constants_together() {
+        let program = text::parse(
+            "r0 = d1 event_channel_op.bind_ipi(&{vcpu: 0, port: out})\n\
+             d1 event_channel_op.send(&{port: r0.port?7})\n\
+             d1 event_channel_op.close(&{port: r0.port?7})\n",
+        )
+        .expect("valid");
+        let ports = |program: &Program| {
+            let mut ports = Vec::new();
+            walk::each(&mut program.clone(), &|site, _| site.name == "port", &mut |_, call, _, value| {
+                ports.push((program.calls[call].op.operation().name, value.clone()));
+            });
+            ports
+        };
+        let small = minimize(&program, 2000, &mut |candidate| match ports(candidate).as_slice() {
+            [.., ("event_channel_op.send", one), ("event_channel_op.close", other)] => one == other,
+            _ => false,
+        });
+        assert_eq!(
+            text::print(&small),
+            "d1 event_channel_op.send(&{port: 0})\nd1 event_channel_op.close(&{port: 0})\n"
+        );
+    }
+
+    #[test]
+    fn a_multicall_of_one_becomes_a_call_and_its_result_follows() {
+        let program = text::parse(
+            "r0 = d1 multicall.multicall(&[sched_op.yield(), event_channel_op.bind_ipi(&{vcpu: 0, port: out})], 2)\n\
+             d1 event_channel_op.send(&{port: r0[1].port})\n",
+        )
+        .expect("valid");
+        let small = minimize(&program, 2000, &mut |candidate| {
+            let text = text::print(candidate);
+            text.contains("bind_ipi") && text.contains("port: r0")
+        });
+        assert_eq!(
+            text::print(&small),
+            "r0 = d1 event_channel_op.bind_ipi(&{vcpu: 0, port: out})\nd1 event_channel_op.send(&{port: r0.port})\n"
+        );
+    }
+
+    #[test]
+    fn flags_and_bytes_that_do_not_matter_are_cleared() {
+        let program = text::parse(
+            "d1 agent.grant_access(9, d2, 0x280, readonly|writing)\nd1 console_io.write(4, &\"ABCD\")\n",
+        );
+        let program = program.expect("valid");
+        let small = minimize(&program, 2000, &mut |candidate| {
+            let text = text::print(candidate);
+            text.contains("readonly")
+                && candidate.calls.iter().any(|call| {
+                    let mut kept = false;
+                    walk::values_mut(call.op, &mut call.args.clone(), &mut |_, value| {
+                        kept |= matches!(value, Value::Bytes(bytes) if bytes.len() == 4 && bytes[2] == 0x43);
+                    });
+                    kept
+                })
+        });
+        let text = text::print(&small);
+        assert!(text.contains("readonly") && !text.contains("writing"), "{text}");
+        assert!(text.contains(r#""\x00\x00C\x00""#), "{text}");
     }
 
     #[test]

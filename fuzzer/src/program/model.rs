@@ -5,6 +5,7 @@ use std::cell::Cell;
 use coverage_hypercall::{channel::PLAYGROUND_GFN, program::MAX_CALLS};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::walk;
 use crate::interface::{Field, Kind, OpId, Operation, ResultSpec, Type};
 
 /// Most calls in a program.
@@ -34,6 +35,11 @@ impl Program {
     /// Names of the operations, call by call.
     pub fn operations(&self) -> Vec<&'static str> {
         self.calls.iter().map(|call| call.op.operation().name).collect()
+    }
+
+    /// Names of what is asked for, call by call, as [`walk::asked`] has them.
+    pub fn asked(&self) -> Vec<&'static str> {
+        self.calls.iter().map(walk::asked).collect()
     }
 }
 

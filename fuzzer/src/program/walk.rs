@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::interface::{Field, OpId, Operation, Type};
+use crate::interface::{Field, Kind, OpId, Operation, Type, interface};
 
 use super::model::{Call, Pointer, Program, Value};
 
@@ -57,6 +57,73 @@ pub fn value_mut(site: Site, value: &mut Value, visit: &mut dyn FnMut(Site, &mut
 pub fn operations(call: &Call, visit: &mut dyn FnMut(&'static Operation)) {
     visit(call.op.operation());
     call.args.iter().for_each(|value| operations_in(value, visit));
+}
+
+/// Hypercalls that a program asks for: its calls, where the entries of a multicall count instead of the call that holds them.
+pub fn hypercalls(program: &Program) -> usize {
+    let of_call = |call: &Call| {
+        let mut count = 0;
+        operations(call, &mut |_| count += 1);
+        count - usize::from(!call.entries().is_empty())
+    };
+    program.calls.iter().map(of_call).sum()
+}
+
+/// What a call asks the hypervisor for: the name of its operation, or of another where a field that says which one it is says so.
+/// Calls of which all entries ask for the same go by that, or by their family.
+pub fn asked(call: &Call) -> &'static str {
+    let operation = call.op.operation();
+    let mut of_entries = Vec::new();
+    for value in call.entries() {
+        // Entries cannot have entries: the hypervisor refuses that.
+        if let Value::Entry(entry) = value
+            && entry.op.operation().number != operation.number
+        {
+            of_entries.push(meant(entry.op, &entry.args));
+        }
+    }
+    let Some(first) = of_entries.first() else { return meant(call.op, &call.args).name };
+    if of_entries.iter().all(|other| other.name == first.name) {
+        first.name
+    } else if of_entries.iter().all(|other| other.family() == first.family()) {
+        first.family()
+    } else {
+        operation.name
+    }
+}
+
+/// The operation that a list of arguments selects: some have their number in a structure.
+fn meant(op: OpId, args: &[Value]) -> &'static Operation {
+    let operation = op.operation();
+    let Some((name, number)) = selector(operation.args) else { return operation };
+    let mut given = None;
+    values_mut(op, &mut args.to_vec(), &mut |site, value| {
+        if let (true, None, Value::Int(number)) = (site.name == name, given, value) {
+            given = Some(*number);
+        }
+    });
+    if given.is_none_or(|given| given == number) {
+        return operation;
+    }
+    let siblings = interface().operations().iter().filter(|other| other.number == operation.number);
+    siblings
+        .copied()
+        .find(|other| selector(other.args) == given.map(|given| (name, given)))
+        .unwrap_or(operation)
+}
+
+/// The first constant among fields and what they point to: its name and value.
+fn selector(fields: &[Field]) -> Option<(&'static str, u64)> {
+    fields.iter().find_map(|field| selector_in(field.name, &field.ty))
+}
+
+fn selector_in(name: &'static str, ty: &Type) -> Option<(&'static str, u64)> {
+    match ty {
+        Type::Int { kind: Kind::Const(value), .. } => Some((name, *value)),
+        Type::Ptr { to, .. } => selector_in(name, to),
+        Type::Struct(layout) => selector(layout.fields),
+        _ => None,
+    }
 }
 
 fn operations_in(value: &Value, visit: &mut dyn FnMut(&'static Operation)) {

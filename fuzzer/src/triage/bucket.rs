@@ -1,9 +1,10 @@
 //! Buckets: which misbehaviours are the same defect.
 //!
 //! A bucket is the kind of misbehaviour and where it happened. *Where* is the innermost functions of the hypervisor's
-//! own code, inlining and generic parameters undone, so that it survives a rebuild. An oracle that looks around
-//! after each call always reports from the same place: there it is the hypercall. A hang leaves no stack: there it is
-//! the operation that had begun.
+//! own code up to the first that belongs to a hypercall, inlining and generic parameters undone, so that it survives a
+//! rebuild: what a family calls may fail for many families, and who calls the family does not matter. An oracle that
+//! looks around after each call always reports from the same place: there it is what was violated and the family of the
+//! hypercall. A hang leaves no stack: there it is the operation that had begun.
 
 use std::{
     cell::RefCell,
@@ -22,8 +23,11 @@ use crate::{
     program::Program,
 };
 
-/// Functions of the stack that take part in a bucket.
+/// Functions of the stack that take part in a bucket, at most.
 const DEPTH: usize = 3;
+
+/// Source folder of the hypercalls.
+const HYPERCALLS: &str = "hypervisor/src/hypercall/";
 
 /// Source folders and files whose functions report a defect, or carry a planted one, but are not where it is.
 const REPORTERS: &[&str] = &[
@@ -37,7 +41,7 @@ const REPORTERS: &[&str] = &[
 ];
 
 /// Functions among the rest of the code whose only task is to report.
-const ORACLES: &[&str] = &["violation", "assert_privilege"];
+const ORACLES: &[&str] = &["violation", "assert_privilege", "check_table_users"];
 
 /// Kinds of misbehaviour that leave no crash record.
 pub const KINDS_WITHOUT_RECORD: [&str; 4] = ["hang", "timeout", "triple-fault", "lost-record"];
@@ -109,11 +113,20 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// A function in which a defect can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    /// Module and name: `sched_op::poll`.
+    name: String,
+    /// It is part of a hypercall.
+    hypercall: bool,
+}
+
 /// Sorts executions into buckets.
 pub struct Classifier {
     symbols: Symbols,
     /// Symbolising takes milliseconds, and campaigns crash at the same places over and over.
-    cache: RefCell<BTreeMap<u64, Vec<String>>>,
+    cache: RefCell<BTreeMap<u64, Vec<Place>>>,
 }
 
 impl Classifier {
@@ -129,7 +142,7 @@ impl Classifier {
 
     /// The hypervisor's own functions at an address, innermost first. Inlined ones count like the others: what the compiler
     /// inlines differs from build to build.
-    fn functions(&self, address: u64) -> Vec<String> {
+    fn functions(&self, address: u64) -> Vec<Place> {
         let mut cache = self.cache.borrow_mut();
         let functions = cache.entry(address).or_insert_with(|| {
             let frames = self.symbols.frames(address);
@@ -140,12 +153,18 @@ impl Classifier {
 
     /// The bucket of an execution, or none where the hypervisor behaved.
     pub fn classify(&self, program: &Program, execution: &Execution) -> Option<Bucket> {
-        self.classify_calls(&program.operations(), execution)
+        if ended_well(execution) {
+            return None;
+        }
+        self.classify_calls(&program.asked(), execution)
     }
 
-    /// As [`Self::classify`], for a program of which only the operations of its calls are known.
+    /// As [`Self::classify`], for a program of which only the operations of its calls are known: those that it asks for.
     pub fn classify_calls(&self, operations: &[&'static str], execution: &Execution) -> Option<Bucket> {
-        let operation = first_without_result(operations, execution);
+        if ended_well(execution) {
+            return None;
+        }
+        let operation = operation_at_the_end(operations, execution);
         match (&execution.outcome, execution.crash.as_deref()) {
             (Outcome::Done | Outcome::Idle | Outcome::Runaway, _) => None,
             (Outcome::Hang, _) => Some(Bucket::new("hang", operation, operation)),
@@ -171,25 +190,27 @@ impl Classifier {
     fn crash(&self, record: &CrashRecord, operation: &str) -> Bucket {
         let kind = CrashKind::from_u32(record.kind);
         let name = kind.map_or_else(|| format!("kind{}", record.kind), |k| k.name().to_owned());
-        let place = if reports_in_place(kind) { self.place(record) } else { Vec::new() };
-        match place.first() {
-            Some(innermost) => Bucket::new(&name, innermost, &place.join("\n")),
+        let place = self.place(record);
+        let names: Vec<_> = place.iter().map(|function| function.name.as_str()).collect();
+        // An oracle that looks around after each call has no hypercall on its stack. Others may report from what hypercalls share.
+        let hypercall =
+            place.last().filter(|function| function.hypercall).map(|function| function.name.as_str());
+        match if reports_in_place(kind) { names.first().copied() } else { hypercall } {
+            Some(called) => Bucket::new(&name, called, &names.join("\n")),
             None => {
-                let mut operations = interface().operations().iter();
-                let number = operations.find(|o| u64::from(o.number) == record.hypercall);
-                let place = number.map_or(operation, |o| o.family());
-                Bucket::new(&name, place, place)
+                let place = family(record, operation);
+                Bucket::new(&name, place, &format!("{place}\n{}", violated(record)))
             }
         }
     }
 
-    /// The innermost functions of the hypervisor's own code.
-    fn place(&self, record: &CrashRecord) -> Vec<String> {
+    /// The innermost functions of the hypervisor's own code, up to the first that belongs to a hypercall.
+    fn place(&self, record: &CrashRecord) -> Vec<Place> {
         let mut place = Vec::new();
-        for address in stack(record) {
-            place.extend(self.functions(address));
-            if place.len() >= DEPTH {
-                place.truncate(DEPTH);
+        for function in stack(record).flat_map(|address| self.functions(address)) {
+            let last = function.hypercall;
+            place.push(function);
+            if last || place.len() == DEPTH {
                 break;
             }
         }
@@ -213,8 +234,34 @@ fn is_own(file: &str) -> bool {
     OWN.iter().any(|root| file.starts_with(root))
 }
 
+fn ended_well(execution: &Execution) -> bool {
+    matches!(execution.outcome, Outcome::Done | Outcome::Idle | Outcome::Runaway)
+}
+
+/// The family that a crash record is about: that of its hypercall. A multicall is carried out for the families of its entries, which
+/// are one where `operation`, what the program asks for, says so.
+fn family<'a>(record: &CrashRecord, operation: &'a str) -> &'a str {
+    let asked = operation.split_once('.').map_or(operation, |(family, _)| family);
+    let mut operations = interface().operations().iter();
+    let carried_out = operations.find(|o| u64::from(o.number) == record.hypercall).map(|o| o.family());
+    match carried_out {
+        Some(MULTICALL) | None => asked,
+        Some(family) => family,
+    }
+}
+
+/// The family of calls that are made of others.
+const MULTICALL: &str = "multicall";
+
+/// What an oracle says, without numbers: they differ from crash to crash.
+fn violated(record: &CrashRecord) -> String {
+    let len = (record.message_len as usize).min(record.message.len());
+    let message = String::from_utf8_lossy(&record.message[..len]);
+    message.trim().chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
 /// Module and name of a function that can be where a defect is: `sched_op::poll`.
-fn place_of(frame: &Frame) -> Option<String> {
+fn place_of(frame: &Frame) -> Option<Place> {
     let (file, _) = frame.location.as_ref()?;
     if !is_own(file) || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
         return None;
@@ -225,7 +272,9 @@ fn place_of(frame: &Frame) -> Option<String> {
     if ORACLES.contains(&name) {
         return None;
     }
-    Some(format!("{module}::{name}"))
+    // What hands calls on belongs to all of them.
+    let hypercall = file.starts_with(HYPERCALLS) && !["hypercall", "multicall"].contains(&module);
+    Some(Place { name: format!("{module}::{name}"), hypercall })
 }
 
 /// What buckets call the module in a source file.
@@ -237,7 +286,7 @@ pub fn module_of(file: &str) -> Option<&str> {
     }
 }
 
-/// Whether the stack of a crash of this kind leads to the defect. The other oracles look around after each call.
+/// Whether the stack of each crash of this kind leads to the defect. Of the other oracles some look around after each call.
 fn reports_in_place(kind: Option<CrashKind>) -> bool {
     use CrashKind::{Assertion, DoubleFault, Fault, HeapCanary, Latency, Panic, Privilege, StackCanary};
     matches!(
@@ -253,20 +302,23 @@ pub fn stack(record: &CrashRecord) -> impl Iterator<Item = u64> + '_ {
     std::iter::once(record.rip).chain(record.frames[..frames].iter().map(|a| a.wrapping_sub(1)))
 }
 
-/// Name of the operation that had begun and not returned when the execution ended: the first without a completion.
+/// Name of the operation that had begun and not returned when the execution ended.
 pub fn current_operation(program: &Program, execution: &Execution) -> &'static str {
-    first_without_result(&program.operations(), execution)
+    operation_at_the_end(&program.asked(), execution)
 }
 
-fn first_without_result(operations: &[&'static str], execution: &Execution) -> &'static str {
-    operations.get(current_call(execution)).copied().unwrap_or("end")
+fn operation_at_the_end(operations: &[&'static str], execution: &Execution) -> &'static str {
+    operations.get(current_call(execution, operations.len())).copied().unwrap_or("end")
 }
 
-/// Index of the call that had begun and not returned when the execution ended; as many as there are calls if all returned.
-pub fn current_call(execution: &Execution) -> usize {
-    let returned: BTreeSet<u16> = execution.calls.iter().map(|c| c.call).collect();
-    // Numbers of calls fit into 16 bits, and a program has fewer.
-    (0u16..=u16::MAX).find(|n| !returned.contains(n)).map_or(usize::MAX, usize::from)
+/// Index of the call that had begun and not returned when the execution of so many calls ended; their number if all returned.
+///
+/// Calls begin in their order, and those that block are overtaken: it is the one behind the last that returned. Where that was the
+/// last of all, it is the first that did not return.
+pub fn current_call(execution: &Execution, calls: usize) -> usize {
+    let returned: BTreeSet<usize> = execution.calls.iter().map(|c| usize::from(c.call)).collect();
+    let next = returned.iter().rfind(|n| **n < calls).map_or(0, |last| last + 1);
+    if next < calls { next } else { (0..calls).find(|n| !returned.contains(n)).unwrap_or(calls) }
 }
 
 /// Kind of a crash record in words, for reports.
@@ -276,7 +328,11 @@ pub fn kind_name(record: &CrashRecord) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use coverage_hypercall::program::Status;
+    use zerocopy::FromZeros;
+
     use super::*;
+    use crate::engine::CallResult;
 
     #[test]
     fn names_are_file_names_and_round_trip() {
@@ -317,9 +373,11 @@ mod tests {
     #[test]
     fn a_place_is_module_and_function_of_our_own_code() {
         let frame = |function: &str, file: &str| {
-            place_of(&Frame { function: function.into(), location: Some((file.into(), 1)), inlined: true })
+            let location = Some((file.into(), 1));
+            place_of(&Frame { function: function.into(), location, inlined: true })
         };
-        let poll = Some("sched_op::poll".to_owned());
+        let place = |name: &str, hypercall| Some(Place { name: name.into(), hypercall });
+        let poll = place("sched_op::poll", true);
         assert_eq!(frame("poll", "hypervisor/src/hypercall/sched_op.rs"), poll);
         assert_eq!(
             frame(
@@ -330,9 +388,48 @@ mod tests {
         );
         assert_eq!(
             frame("dispatch<u8>", "hypervisor/src/hypercall/mod.rs"),
-            Some("hypercall::dispatch".into())
+            place("hypercall::dispatch", false)
         );
+        assert_eq!(frame("take", "hypervisor/src/mem/frames.rs"), place("frames::take", false));
         assert_eq!(frame("wild_read", "hypervisor/planted/src/wild.rs"), None);
         assert_eq!(frame("push", "library/alloc/src/vec/mod.rs"), None);
+    }
+
+    fn record(hypercall: u64, message: &str) -> CrashRecord {
+        let mut record = CrashRecord::new_zeroed();
+        record.hypercall = hypercall;
+        record.message_len = message.len() as u32;
+        record.message[..message.len()].copy_from_slice(message.as_bytes());
+        record
+    }
+
+    #[test]
+    fn an_oracle_is_about_a_family_and_what_was_violated() {
+        use xen_abi::hypercall::{MEMORY_OP, MULTICALL};
+        assert_eq!(family(&record(MEMORY_OP, ""), "sched_op.yield"), "memory_op");
+        assert_eq!(family(&record(MULTICALL, ""), "sched_op.yield"), "sched_op");
+        assert_eq!(family(&record(MULTICALL, ""), "sched_op"), "sched_op");
+        assert_eq!(family(&record(u64::MAX, ""), "end"), "end");
+        assert_eq!(
+            violated(&record(0, "frame 0x12 of domain 3\n")),
+            violated(&record(0, "frame 0x7 of domain 1"))
+        );
+        assert_ne!(violated(&record(0, "a lock is held")), violated(&record(0, "a lock is taken twice")));
+    }
+
+    #[test]
+    fn the_call_at_the_end_is_the_one_behind_the_last_that_returned() {
+        let ended = |returned: &[u16]| Execution {
+            calls: returned
+                .iter()
+                .map(|call| CallResult { call: *call, status: Status::Returned(0), changes: Vec::new() })
+                .collect(),
+            ..Execution::default()
+        };
+        assert_eq!(current_call(&ended(&[]), 3), 0);
+        assert_eq!(current_call(&ended(&[0, 1]), 3), 2);
+        assert_eq!(current_call(&ended(&[0, 2]), 4), 3, "the second call blocks and was overtaken");
+        assert_eq!(current_call(&ended(&[0, 2]), 3), 1, "nothing else is left");
+        assert_eq!(current_call(&ended(&[0, 1, 2, u16::MAX]), 3), 3);
     }
 }

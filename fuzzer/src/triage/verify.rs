@@ -144,8 +144,17 @@ pub fn elsewhere(
     Ok(Elsewhere { target: settings.target().to_string(), bucket })
 }
 
+/// How far a minimisation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Programs that were tried, of [`MINIMISE_BUDGET`] at most.
+    pub tried: usize,
+    /// Calls of the smallest one that is still in the bucket.
+    pub calls: usize,
+}
+
 /// Makes a program as short and plain as it can be while it stays in its bucket; as far as it got where `stop` is set in
-/// between.
+/// between. Tells of each program that is tried.
 ///
 /// # Errors
 /// When no machine can be had.
@@ -155,20 +164,28 @@ pub fn minimise(
     program: &Program,
     bucket: &Bucket,
     stop: &AtomicBool,
+    progress: &mut dyn FnMut(Step),
 ) -> Result<Program, EngineError> {
     let mut execution = Execution::default();
     let mut failure = None;
+    let mut step = Step { tried: 0, calls: program.calls.len() };
     let smaller = minimize::minimize(program, MINIMISE_BUDGET, &mut |candidate| {
         if failure.is_some() || stop.load(Ordering::Relaxed) {
             return false;
         }
-        match run_once(engine, candidate, &mut execution) {
+        let kept = match run_once(engine, candidate, &mut execution) {
             Ok(ran) => ran && classifier.classify(candidate, &execution).as_ref() == Some(bucket),
             Err(error) => {
                 failure = Some(error);
                 false
             }
+        };
+        step.tried += 1;
+        if kept {
+            step.calls = candidate.calls.len();
         }
+        progress(step);
+        kept
     });
     failure.map_or(Ok(smaller), Err)
 }
