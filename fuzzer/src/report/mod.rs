@@ -6,3 +6,4 @@ pub mod live;
 pub mod operations;
 pub mod output;
 pub mod page;
+pub mod serve;
