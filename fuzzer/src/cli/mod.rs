@@ -23,7 +23,7 @@ mod worker;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::report::{finding::printable, output};
 
@@ -107,6 +107,12 @@ enum Command {
     /// One worker of `fuzz --cores`, which starts it.
     #[command(hide = true)]
     Worker,
+}
+
+/// The command line as data, for those who describe it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, runs the command, and turns errors into a message and an exit code.

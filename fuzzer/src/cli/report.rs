@@ -2,22 +2,25 @@
 
 use std::{
     io::Write,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 
-use super::Exit;
+use super::{Exit, signals::stop_flag};
 use crate::{
-    campaign::{
-        operations::Record,
-        store::{self, write_atomically},
+    campaign::{operations::Record, store::write_atomically},
+    coverage,
+    report::{
+        output::{self, say},
+        page::{self, Reader},
+        serve::Live,
     },
-    coverage::{self, Map},
-    images,
-    report::{output, page},
-    triage::{points, symbols::Symbols},
 };
+
+/// Where the page is served unless another address is given.
+const ADDRESS: &str = "127.0.0.1:8080";
 
 /// Arguments of `hyperfuzz report`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +31,16 @@ pub(super) struct Args {
     /// Where to write the page.
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
+    /// Write no file, but serve the page to browsers on this machine, where it keeps itself up to date, until Ctrl-C.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        num_args = 0..=1,
+        default_missing_value = ADDRESS,
+        value_parser = loopback,
+        conflicts_with_all = ["output", "lcov"]
+    )]
+    live: Option<SocketAddr>,
     /// Also write the coverage as an lcov tracefile, for genhtml and editors.
     #[arg(long, value_name = "FILE")]
     lcov: Option<PathBuf>,
@@ -37,22 +50,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let description = store::description(&args.campaign)?;
-    let map = map_of(&description.build)?;
-    if map.is_none() {
+    let mut reader = Reader::new(&args.campaign);
+    let data = reader.read()?;
+    if reader.map().is_none() {
         // Who closed standard error does not want to know.
         let _ = writeln!(
             std::io::stderr(),
             "note: the campaign is about build {}, and this hyperfuzz carries another one: the report has no source code",
-            description.build
+            data.campaign.build
         );
     }
-    let data = page::Data::read(&args.campaign, map.as_ref())?;
-    let html = page::render(&data)?;
+    if let Some(address) = args.live {
+        return serve(address, &mut reader);
+    }
+    let html = page::render(&data.campaign.target, &serde_json::to_string(&data)?, None);
     write_atomically(&args.output, html.as_bytes())?;
     output::put(format_args!("{}\n", args.output.display()));
     if let Some(path) = &args.lcov {
-        let map = map.context("without the build that was fuzzed there is no coverage to export")?;
+        let map = reader.map().context("without the build that was fuzzed there is no coverage to export")?;
         let record = Record::load(&args.campaign)?.unwrap_or_default();
         let root = args.sources.as_deref().map_or_else(String::new, prefix);
         write_atomically(path, coverage::lcov::render(&map.files(&record.covered), &root).as_bytes())?;
@@ -61,15 +76,49 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
+/// Serves the page until Ctrl-C.
+fn serve(address: SocketAddr, reader: &mut Reader) -> anyhow::Result<Exit> {
+    let stop = stop_flag()?;
+    let live = Live::bind(address)?;
+    say!("http://{}/ until Ctrl-C", live.address());
+    live.run(reader, &stop)?;
+    Ok(Exit::Clean)
+}
+
+/// Reads an address of this machine that no other machine reaches.
+///
+/// # Errors
+/// What is expected.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let text = text.replace("localhost", &Ipv4Addr::LOCALHOST.to_string());
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => {
+            Err("only this machine itself is served: 127.0.0.1 or [::1]; from others use `ssh -L`".into())
+        }
+        Err(_) => Err(format!("expected an address and a port, such as {ADDRESS}; DIR stands before --live")),
+    }
+}
+
 fn prefix(root: &Path) -> String {
     format!("{}/", root.display().to_string().trim_end_matches('/'))
 }
 
-/// The source code behind the edges of a build, if it is the one that this executable carries.
-fn map_of(build: &str) -> anyhow::Result<Option<Map>> {
-    if images::build().as_deref() != Some(build) {
-        return Ok(None);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_are_served() {
+        assert_eq!(loopback("localhost:0"), loopback("127.0.0.1:0"));
+        assert!(loopback("[::1]:8080").is_ok());
+        for (bad, word) in [
+            ("0.0.0.0:80", "ssh -L"),
+            ("192.0.2.1:80", "ssh -L"),
+            ("campaign", "before --live"),
+            ("8080", "such as"),
+        ] {
+            assert!(loopback(bad).unwrap_err().contains(word), "{bad}");
+        }
     }
-    let symbols = Symbols::from_elf(images::HYPERVISOR)?;
-    Ok(Some(Map::new(images::HYPERVISOR, &points::read(images::HYPERVISOR)?, &symbols)?))
 }

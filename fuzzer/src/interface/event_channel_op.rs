@@ -23,6 +23,7 @@ const VIRQS: &[Named] = &[
 ];
 const PIRQ_FLAGS: &[Named] = &[("will_share", 1)];
 
+// ANCHOR: bind_interdomain
 const BIND_INTERDOMAIN: StructType = StructType {
     name: "evtchn_bind_interdomain",
     fields: &[
@@ -31,6 +32,7 @@ const BIND_INTERDOMAIN: StructType = StructType {
         out("local_port", PORT),
     ],
 };
+// ANCHOR_END: bind_interdomain
 const BIND_VIRQ: StructType = StructType {
     name: "evtchn_bind_virq",
     fields: &[field("virq", int(4, Kind::Enum(VIRQS))), field("vcpu", VCPU), out("port", PORT)],
@@ -54,10 +56,12 @@ const STATUS: StructType = StructType {
         out("detail", Type::Blob(8)),
     ],
 };
+// ANCHOR: alloc_unbound
 const ALLOC_UNBOUND: StructType = StructType {
     name: "evtchn_alloc_unbound",
     fields: &[field("dom", DOMAIN), field("remote_dom", PEER), out("port", PORT)],
 };
+// ANCHOR_END: alloc_unbound
 const BIND_IPI: StructType =
     StructType { name: "evtchn_bind_ipi", fields: &[field("vcpu", VCPU), out("port", PORT)] };
 const BIND_VCPU: StructType =

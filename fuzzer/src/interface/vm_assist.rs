@@ -4,6 +4,7 @@ use xen_abi::{hypercall, vm_assist as abi};
 
 use super::types::*;
 
+// ANCHOR: vm_assist
 const TYPES: &[Named] = &[
     ("runstate_update_flag", abi::TYPE_RUNSTATE_UPDATE_FLAG),
     ("4gb_segments", abi::TYPE_4GB_SEGMENTS),
@@ -29,3 +30,4 @@ const fn op(name: &'static str, command: u64) -> Operation {
 /// The commands.
 pub(super) const OPERATIONS: &[Operation] =
     &[op("vm_assist.enable", abi::ENABLE), op("vm_assist.disable", abi::DISABLE)];
+// ANCHOR_END: vm_assist

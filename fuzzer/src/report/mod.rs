@@ -9,4 +9,5 @@ pub mod live;
 pub mod operations;
 pub mod output;
 pub mod page;
+pub mod serve;
 pub mod steps;

@@ -146,6 +146,9 @@ fn arguments_that_make_no_sense_fail_with_a_message_and_3() {
         ("corpus", "Usage"),
         ("corpus validate", "<PATHS>"),
         ("bench", "Usage"),
+        ("report --live x", "before --live"),
+        ("report --live 192.0.2.1:80", "ssh -L"),
+        ("report --live --output r.html", "cannot be used with"),
     ];
     let dir = tempdir().unwrap();
     for (text, word) in bad {
@@ -162,7 +165,9 @@ fn help_and_version_are_no_failure() {
     let run = hyperfuzz(["--help"]).exits(0);
     assert!(run.out.contains("Exit codes: 0 nothing found, 1 new finding"), "{run:#?}");
     assert_eq!(hyperfuzz(["--version"]).exits(0).out, format!("hyperfuzz {}\n", env!("CARGO_PKG_VERSION")));
-    for name in ["fuzz", "smoke", "replay", "triage", "boot", "corpus", "interface", "doctor", "bench"] {
+    for name in
+        ["fuzz", "smoke", "replay", "triage", "boot", "corpus", "interface", "report", "doctor", "bench"]
+    {
         assert!(hyperfuzz([name, "--help"]).exits(0).out.contains("Usage: hyperfuzz"), "{name}");
     }
 }

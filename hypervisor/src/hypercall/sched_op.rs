@@ -92,6 +92,7 @@ impl Hypervisor {
         Ok(Disposition::Reschedule)
     }
 
+    // ANCHOR: is_polled_pending
     /// Checks a port of a poll and looks whether an event is pending on it.
     fn is_polled_pending(&mut self, call: &Call, port: u32) -> Result<bool, Errno> {
         let events = &self.domain(call.caller.domain).ok_or(Errno::Srch)?.events;
@@ -111,6 +112,7 @@ impl Hypervisor {
         }
         Ok(self.is_pending(call.caller.domain, port))
     }
+    // ANCHOR_END: is_polled_pending
 
     /// Lets the time pass until `deadline`, or until the caller's own timer ends its poll.
     fn poll_until(&mut self, caller: VcpuId, deadline: u64) {

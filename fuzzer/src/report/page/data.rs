@@ -1,16 +1,12 @@
 //! What a report is made of: everything that a campaign's directory says, in the form in which the page's script takes it.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufRead, BufReader, ErrorKind},
-    path::Path,
-};
+use std::{collections::BTreeMap, io::ErrorKind, path::Path};
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use super::curve::{self, Plateau, Sample};
 use crate::{
     campaign::{
         operations::Record,
@@ -21,14 +17,10 @@ use crate::{
     report::operations::{by_frequency, error_name},
 };
 
-/// Most points of a curve: more cannot be seen.
-const POINTS: usize = 500;
 /// Most findings that are shown whole.
 const FINDINGS: usize = 500;
 /// Most functions in the list of what comes next.
 const FRONTIER: usize = 80;
-/// Longest line of metrics that is read.
-const MAX_LINE: usize = 1 << 16;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -39,6 +31,8 @@ pub struct Data {
     pub seed: String,
     /// Progress over all sessions, in ascending order of time.
     pub series: Vec<Sample>,
+    /// Whether coverage still grows; nothing where that cannot be told yet.
+    pub plateau: Option<Plateau>,
     /// Figures of the engine, from the last line of metrics.
     pub health: Value,
     /// Edges that were covered, and edges that there are.
@@ -49,29 +43,14 @@ pub struct Data {
     pub findings: Vec<Value>,
     /// Findings that are not shown because there are too many.
     pub more_findings: usize,
+    /// Candidates that a clean boot did not confirm.
+    pub unconfirmed: usize,
     /// One for each operation of the interface.
     pub operations: Vec<Row>,
     /// Source files with coverage; none where the campaign's build is not the one that this hyperfuzz carries.
     pub files: Vec<SourceFile>,
     /// Functions that were entered and not executed whole, those with most to gain first.
     pub frontier: Vec<Next>,
-}
-
-/// A moment of the campaign.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Sample {
-    /// Seconds since the first session began; the time between sessions does not count.
-    pub t: f64,
-    /// Executions.
-    pub x: u64,
-    /// Calls.
-    pub c: u64,
-    /// Edges that the corpus covers.
-    pub e: u64,
-    /// Programs in the corpus.
-    pub p: u64,
-    /// Findings.
-    pub f: u64,
 }
 
 /// An operation.
@@ -113,19 +92,6 @@ pub struct Next {
     operation: Option<String>,
 }
 
-/// A line of metrics, as far as it is needed here.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Metrics {
-    session: u64,
-    seconds: f64,
-    executions: u64,
-    calls: u64,
-    edges: u64,
-    corpus: u64,
-    findings: u64,
-}
-
 impl Data {
     /// Reads a campaign's directory. `map` is what its edges mean in terms of source code, if that is known.
     ///
@@ -136,19 +102,21 @@ impl Data {
         let record = Record::load(campaign)?.unwrap_or_default();
         let files = map.map(|map| map.files(&record.covered)).unwrap_or_default();
         let place = |edge| map.and_then(|map| map.place(edge)).map(|(function, file, _)| (function, file));
-        let (series, health) = metrics(&campaign.join("metrics.jsonl"))?;
-        let mut findings = findings(&campaign.join("findings"))?;
+        let (series, health) = curve::read(&campaign.join("metrics.jsonl"))?;
+        let (mut findings, unconfirmed) = findings(&campaign.join("findings"))?;
         let more_findings = findings.len().saturating_sub(FINDINGS);
         findings.truncate(FINDINGS);
         Ok(Self {
             seed: description.seed.to_string(),
             campaign: description,
-            series: thin(&series),
+            plateau: curve::plateau(&series),
+            series: curve::thin(&series),
             health,
             edges: (record.covered.len(), record.edges_total),
             executions: record.executions,
             findings,
             more_findings,
+            unconfirmed,
             operations: rows(&record),
             frontier: frontier(&files, &record, place),
             files: source_files(&files),
@@ -156,59 +124,20 @@ impl Data {
     }
 }
 
-/// Reads the metrics of all sessions as one curve. A line that a killed fuzzer left unfinished is passed over.
-fn metrics(path: &Path) -> anyhow::Result<(Vec<Sample>, Value)> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Value::Null)),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mut series: Vec<Sample> = Vec::new();
-    let mut health = Value::Null;
-    let (mut session, mut before) = (0, Sample::default());
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
-        if line.len() > MAX_LINE {
-            continue;
-        }
-        let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
-        let Ok(now) = Metrics::deserialize(&value) else { continue };
-        if now.session != session {
-            session = now.session;
-            before = series.last().copied().unwrap_or_default();
-        }
-        series.push(Sample {
-            t: before.t + now.seconds.max(0.0),
-            x: before.x + now.executions,
-            c: before.c + now.calls,
-            // A session that goes on starts with the corpus: it has to cover again what was covered.
-            e: now.edges.max(before.e),
-            p: now.corpus.max(before.p),
-            f: before.f + now.findings,
-        });
-        health = value;
-    }
-    Ok((series, health))
-}
-
-/// At most [`POINTS`] of a curve, with the first and the last one, and with every step in findings.
-fn thin(series: &[Sample]) -> Vec<Sample> {
-    let every = series.len().div_ceil(POINTS).max(1);
-    let last = series.len().saturating_sub(1);
-    let keeps = |at: usize| at.is_multiple_of(every) || at == last || series[at].f != series[at - 1].f;
-    (0..series.len()).filter(|at| keeps(*at)).map(|at| series[at]).collect()
-}
-
-/// The stored findings, in the order in which they were found.
-fn findings(path: &Path) -> anyhow::Result<Vec<Value>> {
+/// The stored findings, in the order in which they were found, and how many candidates were not confirmed.
+fn findings(path: &Path) -> anyhow::Result<(Vec<Value>, usize)> {
     let mut found = Vec::new();
+    let mut unconfirmed = 0;
     for entry in std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
-        let path =
-            entry.with_context(|| format!("cannot list {}", path.display()))?.path().join("finding.json");
+        let directory = entry.with_context(|| format!("cannot list {}", path.display()))?.path();
+        let path = directory.join("finding.json");
         let text = match std::fs::read(&path) {
             Ok(text) => text,
-            // Not complete, or left by an earlier version.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // Not complete yet, or not confirmed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                unconfirmed += usize::from(directory.join("unconfirmed.json").exists());
+                continue;
+            }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         found.push(
@@ -220,7 +149,7 @@ fn findings(path: &Path) -> anyhow::Result<Vec<Value>> {
         let at = |finding: &Value| finding["after_seconds"].as_f64().unwrap_or(f64::MAX);
         at(a).total_cmp(&at(b)).then_with(|| a["bucket"].as_str().cmp(&b["bucket"].as_str()))
     });
-    Ok(found)
+    Ok((found, unconfirmed))
 }
 
 fn rows(record: &Record) -> Vec<Row> {
@@ -309,36 +238,6 @@ fn frontier<'a>(
 mod tests {
     use super::*;
     use crate::coverage::FunctionCoverage;
-
-    #[test]
-    fn sessions_are_one_curve_and_a_torn_line_is_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metrics.jsonl");
-        let lines = [
-            r#"{"session":1,"seconds":5.0,"executions":10,"calls":50,"edges":7,"corpus":3,"findings":1}"#,
-            r#"{"session":1,"seconds":9.0,"executions":20,"calls":90,"edges":9,"corpus":4,"findings":1}"#,
-            r#"{"session":1,"seco"#,
-            r#"{"session":2,"seconds":2.0,"executions":5,"calls":9,"edges":8,"corpus":4,"findings":1,"restarts":3}"#,
-        ];
-        std::fs::write(&path, lines.join("\n")).unwrap();
-        let (series, health) = metrics(&path).unwrap();
-        assert_eq!(series.len(), 3);
-        assert_eq!(series[2], Sample { t: 11.0, x: 25, c: 99, e: 9, p: 4, f: 2 });
-        assert_eq!(health["restarts"], 3);
-        assert_eq!(metrics(&dir.path().join("none")).unwrap().0, []);
-    }
-
-    #[test]
-    fn long_curves_are_thinned_and_keep_their_ends_and_steps() {
-        let sample = |n: usize| Sample { t: n as f64, f: u64::from(n > 3333), ..Sample::default() };
-        let series: Vec<_> = (0..10_001).map(sample).collect();
-        let thinned = thin(&series);
-        assert!(thinned.len() <= POINTS + 2, "{}", thinned.len());
-        assert_eq!(thinned.first(), series.first());
-        assert_eq!(thinned.last(), series.last());
-        assert!(thinned.iter().any(|sample| sample.t == 3334.0), "the moment of a finding stays");
-        assert_eq!(thin(&[]), []);
-    }
 
     #[test]
     fn what_comes_next_names_the_call_that_leads_there() {

@@ -3,11 +3,13 @@
 use crate::{Bug, Plants};
 
 impl Plants {
+    // ANCHOR: port_exists
     /// Whether a port can be looked up. With the bug, that its bucket was never allocated is overlooked.
     #[inline(never)]
     pub fn port_exists(&mut self, right: bool) -> bool {
         self.choose_bool(Bug::PollUnalloc, !right, right, true)
     }
+    // ANCHOR_END: port_exists
 
     /// Whether a vCPU has queues that an event can be put into. With the bug, that it was never given a control block is
     /// overlooked.
