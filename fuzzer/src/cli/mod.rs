@@ -3,12 +3,14 @@
 mod bench;
 mod boot;
 mod corpus;
+mod debugger;
 mod doctor;
 mod effectiveness;
 mod export;
 mod fuzz;
 mod interface;
 mod options;
+mod regress;
 mod replay;
 mod report;
 mod session;
@@ -78,6 +80,8 @@ enum Command {
     Smoke(smoke::Args),
     /// Run one program on a clean boot and show what each call returned.
     Replay(replay::Args),
+    /// Run programs that once showed a defect again, and say which of them still fail.
+    Regress(regress::Args),
     /// Run any PVH guest image in a domain of the target, with its console on standard output.
     Boot(boot::Args),
     /// List, show, convert and check program files.
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::Replay(args) => replay::run(&args),
+        Command::Regress(args) => regress::run(&args),
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Export(args) => export::run(&args),

@@ -48,14 +48,18 @@ pub(super) struct TargetOptions {
 }
 
 impl TargetOptions {
+    /// What to fuzz.
+    pub(super) fn target(&self) -> Target {
+        self.target.unwrap_or(Target::ReferenceHvm)
+    }
+
     /// Checks the machine, installs what is missing if that was asked for, and says what to start.
     ///
     /// # Errors
     /// What is missing, and how to get it.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         super::doctor::require(&self.qemu, self.install)?;
-        let target = self.target.unwrap_or(Target::ReferenceHvm);
-        let settings = Settings::new(target, &self.plant, &self.qemu, self.core)?;
+        let settings = Settings::new(self.target(), &self.plant, &self.qemu, self.core)?;
         let settings = match self.reset {
             Some(reset) => settings.with_reset(reset),
             None => settings,
@@ -131,15 +135,28 @@ impl CampaignOptions {
 /// # Errors
 /// A seed that cannot be parsed, which the tests exclude.
 pub(super) fn seeds() -> anyhow::Result<Vec<Program>> {
-    let mut files: Vec<_> =
-        SEEDS.files().filter(|f| f.path().extension().is_some_and(|e| e == store::TEXT_EXTENSION)).collect();
+    embedded(&SEEDS)?
+        .into_iter()
+        .map(|(name, source)| text::parse(source).with_context(|| format!("seed {name}")))
+        .collect()
+}
+
+/// Names and texts of the programs in a directory that this binary carries, in the order of their names.
+///
+/// # Errors
+/// One that is not text, which the tests exclude.
+pub(super) fn embedded(directory: &'static Dir<'static>) -> anyhow::Result<Vec<(String, &'static str)>> {
+    let mut files: Vec<_> = directory
+        .files()
+        .filter(|f| f.path().extension().is_some_and(|e| e == store::TEXT_EXTENSION))
+        .collect();
     files.sort_by_key(|f| f.path());
     files
         .into_iter()
         .map(|file| {
             let name = file.path().display().to_string();
-            let source = file.contents_utf8().with_context(|| format!("seed {name} is not text"))?;
-            text::parse(source).with_context(|| format!("seed {name}"))
+            let source = file.contents_utf8().with_context(|| format!("{name} is not text"))?;
+            Ok((name, source))
         })
         .collect()
 }

@@ -1,19 +1,18 @@
 //! `hyperfuzz replay`: one program, on a clean boot, call by call.
 
-use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Exit, options::TargetOptions};
+use super::{Exit, debugger, options::TargetOptions};
 use crate::{
-    campaign::store,
+    campaign::{
+        store,
+        stored::{Stored, program_in},
+    },
     engine::{Engine, Execution, build_name},
+    images,
     program::text,
     report::{
         finding::{self, printable},
@@ -21,10 +20,7 @@ use crate::{
         output::{self, say},
     },
     target::{Oracles, Target},
-    triage::{
-        bucket::{Bucket, Classifier},
-        verify,
-    },
+    triage::{bucket::Classifier, trace, verify},
 };
 
 /// Arguments of `hyperfuzz replay`.
@@ -35,6 +31,12 @@ pub(super) struct Args {
     /// How often to run it; the first run is on a clean boot, the others after a reset.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
+    /// Say what the hypervisor did in each call: VM exits, and its functions in the order in which they were entered first.
+    #[arg(long)]
+    trace: bool,
+    /// Instead of running it, stop before its first call and wait for gdb on this port of 127.0.0.1; 0 for any that is free.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234", conflicts_with_all = ["trace", "json", "runs"])]
+    gdb: Option<u16>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -42,56 +44,10 @@ pub(super) struct Args {
     target: TargetOptions,
 }
 
-/// Longest description of a finding that is read, in bytes.
-const MAX_FINDING: u64 = 16 << 20;
-
-/// What a stored finding says about the program beside it.
-#[derive(Debug, serde::Deserialize)]
-struct Stored {
-    bucket: Bucket,
-    plants: Vec<String>,
-    target: String,
-    build: String,
-}
-
-/// The finding that a program belongs to, if there is one beside it.
-///
-/// # Errors
-/// When it cannot be understood: without it the wrong bugs would be planted, and the answer would mislead.
-fn stored(program: &Path) -> anyhow::Result<Option<Stored>> {
-    let path = program.with_file_name("finding.json");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mut text = String::new();
-    file.take(MAX_FINDING)
-        .read_to_string(&mut text)
-        .map_err(anyhow::Error::from)
-        .and_then(|_| Ok(serde_json::from_str(&text)?))
-        .with_context(|| {
-            format!("{} is damaged; copy the program elsewhere to replay it without it", path.display())
-        })
-        .map(Some)
-}
-
-/// The program of a finding: minimised, or as it was found where a fuzzer was stopped before it got further.
-fn program_in(directory: &Path) -> anyhow::Result<PathBuf> {
-    let candidates = ["program.hf", "original.hf"].map(|name| directory.join(name));
-    match candidates.into_iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path),
-        None => bail!(
-            "{} is not the directory of a finding: no program.hf in it (a campaign has them in findings/)",
-            directory.display()
-        ),
-    }
-}
-
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let file = if args.file.is_dir() { program_in(&args.file)? } else { args.file.clone() };
     let program = store::load_program(&file)?;
-    let expected = stored(&file)?;
+    let expected = Stored::beside(&file)?;
     let mut target = args.target.clone();
     if let (true, Some(stored)) = (target.plant.is_empty(), &expected) {
         target.plant.clone_from(&stored.plants);
@@ -99,24 +55,38 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     // One program has the time for a look at all frames.
     target.oracles.get_or_insert(Oracles::Audit);
     if let (None, Some(stored)) = (target.target, &expected) {
-        target.target = Some(Target::from_str(&stored.target, false).map_err(|_| {
-            anyhow::anyhow!("the finding is of target {}, which this build does not have", stored.target)
-        })?);
+        target.target = Some(stored.target()?);
     }
     let settings = target.settings()?;
+    if settings.target() == Target::XenPv && (args.trace || args.gdb.is_some()) {
+        bail!(
+            "--trace and --gdb know the code of the reference hypervisor only, not that of {}",
+            settings.target()
+        );
+    }
+    if let Some(port) = args.gdb {
+        return debugger::run(&settings, &program, port).with_context(|| file.display().to_string());
+    }
     let classifier = Classifier::new(settings.symbols()?);
-    let mut engine = settings.start()?;
+    let mut engine = if args.trace { settings.start_noting_paths()? } else { settings.start()? };
     let build = build_name(&engine.build_id());
     let other_build = expected.as_ref().filter(|stored| stored.build != build);
     let mut execution = Execution::default();
     let mut buckets = Vec::new();
     let mut first = None;
+    let mut trace = None;
     for _ in 0..args.runs {
         if !verify::run_once(&mut engine, &program, &mut execution)? {
             anyhow::bail!("{}: the program is too long for the agent", file.display());
         }
         buckets.push(classifier.classify(&program, &execution));
-        first.get_or_insert_with(|| execution.clone());
+        if first.is_none() {
+            first = Some(execution.clone());
+            if args.trace {
+                let symbols = classifier.symbols();
+                trace = Some(trace::trace(&mut engine, images::HYPERVISOR, symbols, &program, &execution)?);
+            }
+        }
     }
     drop(engine);
     let execution = first.unwrap_or_default();
@@ -128,14 +98,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let crash = execution.crash.as_deref().map(finding::Crash::from_record);
     let reproduced = expected.as_ref().map(|e| bucket.as_ref() == Some(&e.bucket));
     if args.json {
-        emit(&json!({
+        let mut result = json!({
             "program": text::print(&program), "bucket": bucket, "summary": summary, "transcript": transcript,
             "stack": stack, "crash": crash, "runs": args.runs, "same": same, "blocks": execution.blocks, "reproduced": reproduced,
             "build": build, "other_build": other_build.map(|stored| &stored.build),
             "console": String::from_utf8_lossy(&execution.console),
-        }));
+        });
+        if let (Some(trace), Some(result)) = (&trace, result.as_object_mut()) {
+            result.insert("trace".to_owned(), serde_json::to_value(trace)?);
+        }
+        emit(&result);
     } else {
         output::put(format_args!("{transcript}"));
+        if let Some(trace) = &trace {
+            say!(
+                "\ntrace: VM exits, and functions of the hypervisor in the order in which they were entered first\n"
+            );
+            output::put(format_args!("{}", printable(&trace::render(trace))));
+            if trace::is_cut_off(&execution) {
+                say!("the call that did not return was cut off at some point: its counts are not exact");
+            }
+        }
         if !execution.console.is_empty() {
             say!("\nconsole\n\n{}", printable(&String::from_utf8_lossy(&execution.console)).trim_end());
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coverage_hypercall::harness::Canary;
 use coverage_hypercall::program::{MAX_LEN, Status};
-use hyperfuzz_control::{EDGES_LEN, End};
+use hyperfuzz_control::{EDGES_LEN, EXIT, End};
 
 use super::aftermath::Aftermath;
 pub use super::config::QemuConfig;
@@ -18,7 +18,7 @@ use super::results::{Reader, read_canaries, read_crash};
 use super::version::{self, Reset, Version, Way};
 use super::wait::Lost;
 use super::xen;
-use super::{Engine, Execution, Outcome, Request, Split, Timing};
+use super::{Engine, Execution, Outcome, Request, Split, Step, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
@@ -123,6 +123,18 @@ impl QemuEngine {
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.machine.as_ref().map(|machine| machine.process.id())
+    }
+
+    /// The path of the last execution, if the configuration asks for one. After a hang or a runaway how long it is depends on when that
+    /// was noticed; of a path that is too long the end is missing.
+    #[must_use]
+    pub fn path(&self) -> Vec<Step> {
+        let (Some(machine), Some(code)) = (&self.machine, &self.config.path_of) else { return Vec::new() };
+        let step = |word| match word {
+            EXIT => Step::Exit,
+            offset => Step::Block(code.start + u64::from(offset)),
+        };
+        machine.process.control.path().into_iter().map(step).collect()
     }
 
     /// Copies all of guest memory, as the last execution left it.

@@ -166,8 +166,18 @@ impl Classifier {
 /// Module and name of a function that can be where a defect is: `sched_op::poll`.
 fn place_of(frame: &Frame) -> Option<String> {
     let (file, _) = frame.location.as_ref()?;
-    let own = OWN.iter().any(|root| file.starts_with(root));
-    if !own || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+    if REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+        return None;
+    }
+    let place = own_function(frame)?;
+    let reports = place.rsplit("::").next().is_some_and(|name| ORACLES.contains(&name));
+    (!reports).then_some(place)
+}
+
+/// Module and name of a function of the hypervisor's own code: `sched_op::poll`.
+pub fn own_function(frame: &Frame) -> Option<String> {
+    let (file, _) = frame.location.as_ref()?;
+    if !OWN.iter().any(|root| file.starts_with(root)) {
         return None;
     }
     let path = Path::new(file);
@@ -178,9 +188,6 @@ fn place_of(frame: &Frame) -> Option<String> {
     };
     let name = without_generics(&frame.function);
     let name = name.rsplit("::").find(|part| !part.starts_with('{'))?;
-    if ORACLES.contains(&name) {
-        return None;
-    }
     Some(format!("{module}::{name}"))
 }
 

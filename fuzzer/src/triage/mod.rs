@@ -1,11 +1,14 @@
 //! From an execution that went wrong to a finding that somebody can act on.
 //!
 //! [`points`] are the places of edges, [`symbols`] names addresses, [`bucket`] decides which misbehaviours are the same, [`verify`] repeats a candidate on a
-//! clean boot and minimises it, [`compare`] tells two executions apart that should be the same.
+//! clean boot and minimises it, [`compare`] tells two executions apart that should be the same, [`trace`] says what the hypervisor did in
+//! each call, [`gdb`] prepares a debugger for a look at one.
 
 pub mod bucket;
 pub mod compare;
+pub mod gdb;
 mod layout;
 pub mod points;
 pub mod symbols;
+pub mod trace;
 pub mod verify;

@@ -31,7 +31,15 @@ fn a_planted_bug_is_found_reported_replayed_and_known_the_next_time() {
     let [finding] = found.as_slice() else { panic!("{found:?}") };
     let mut names: Vec<_> = files(finding).into_keys().map(|p| p.file_name().unwrap().to_owned()).collect();
     names.sort();
-    let expected = ["console.log", "finding.json", "original.hf", "program.hf", "program.hfw", "report.txt"];
+    let expected = [
+        "console.log",
+        "finding.json",
+        "original.hf",
+        "program.hf",
+        "program.hfw",
+        "regression.hf",
+        "report.txt",
+    ];
     assert_eq!(names, expected);
     let report = fs::read_to_string(finding.join("report.txt")).unwrap();
     assert!(run.out.contains(report.trim_end()), "the report is shown when it is found");

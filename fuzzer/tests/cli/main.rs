@@ -12,6 +12,8 @@ mod boot;
 mod campaigns;
 mod effectiveness;
 mod export;
+mod regress;
+mod replay;
 mod report;
 mod support;
 mod tools;
