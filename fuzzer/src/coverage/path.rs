@@ -1,7 +1,8 @@
 //! Functions that a path through the hypervisor's code entered, those included that were inlined into others.
 //!
-//! A path names the blocks that were executed. Line tables say which functions each of their instructions belongs to, and the last
-//! one whether the next block is called, returned to, or neither: so what is entered again is told from what is only gone on with.
+//! A path names the blocks that were executed. Line tables say which functions each of their instructions belongs to. How often a
+//! function was entered is known of those that have code of their own: that is where it begins. Of inlined ones, whose instructions
+//! the compiler mixes with those around them, it is only known that some were executed.
 
 use std::{
     cell::RefCell,
@@ -11,10 +12,16 @@ use std::{
 
 use serde::Serialize;
 
-use super::code::{self, Function, Next};
+use super::{
+    code::{self, Function, Next},
+    sources,
+};
 use crate::{
     engine::Step,
-    triage::{bucket::own_function, symbols::Symbols},
+    triage::{
+        bucket::own_function,
+        symbols::{Frame, Symbols},
+    },
 };
 
 /// A function that was entered.
@@ -22,7 +29,7 @@ use crate::{
 pub struct Entered {
     /// Its module and name.
     pub function: String,
-    /// How often, copies of it that were inlined into others included.
+    /// How often, copies of it that were inlined into others not counted.
     pub entered: u64,
     /// Functions around it when it was entered first.
     pub depth: usize,
@@ -37,18 +44,29 @@ pub struct Part {
     pub functions: Vec<Entered>,
 }
 
-impl Part {
-    fn enter(&mut self, name: &Rc<str>, depth: usize, known: &mut HashMap<Rc<str>, usize>) {
-        let at = *known.entry(name.clone()).or_insert_with(|| {
-            self.functions.push(Entered { function: name.to_string(), entered: 0, depth });
-            self.functions.len() - 1
+/// A part of a path that is being followed.
+#[derive(Default)]
+struct Found {
+    part: Part,
+    /// Where each function is in the part.
+    known: HashMap<Name, usize>,
+}
+
+impl Found {
+    fn meet(&mut self, name: &Name, depth: usize) -> &mut Entered {
+        let functions = &mut self.part.functions;
+        let at = *self.known.entry(name.clone()).or_insert_with(|| {
+            functions.push(Entered { function: name.to_string(), entered: 0, depth });
+            functions.len() - 1
         });
-        self.functions[at].entered += 1;
+        &mut functions[at]
     }
 }
 
-/// Names of the functions that an instruction belongs to, outermost first.
-type Nest = Rc<[Rc<str>]>;
+/// Module and name of a function.
+type Name = Rc<str>;
+/// Functions that an instruction belongs to, outermost first.
+type Nest = Rc<[Name]>;
 
 /// Instructions up to a change of control flow.
 struct Block {
@@ -58,13 +76,29 @@ struct Block {
     next: Next,
     /// It is where a function begins.
     entry: bool,
+    /// That function.
+    begins: Option<Name>,
 }
 
 /// The code of an image, to follow paths through.
 pub struct Code<'a> {
     symbols: &'a Symbols,
     functions: BTreeMap<u64, Function>,
+    /// Functions at addresses: looking them up takes microseconds, and paths go round in circles.
     nests: RefCell<HashMap<u64, Nest>>,
+}
+
+/// Module and name of one of the hypervisor's functions. Line tables now and then give an instruction the file of a neighbour: a
+/// function that its file does not hold is passed over there.
+fn name_of(frame: &Frame) -> Option<Name> {
+    let place = own_function(frame)?;
+    let (file, _) = frame.location.as_ref()?;
+    let (_, name) = place.rsplit_once("::")?;
+    let source = sources::text(file)?;
+    let defined = source
+        .match_indices(&format!("fn {name}"))
+        .any(|(at, found)| source[at + found.len()..].starts_with(['(', '<']));
+    defined.then(|| place.into())
 }
 
 impl<'a> Code<'a> {
@@ -79,27 +113,28 @@ impl<'a> Code<'a> {
 
     fn nest(&self, address: u64) -> Nest {
         let mut nests = self.nests.borrow_mut();
-        let nest = nests.entry(address).or_insert_with(|| {
-            let frames = self.symbols.frames(address);
-            frames.iter().rev().filter_map(own_function).map(Rc::from).collect()
-        });
+        let nest = nests
+            .entry(address)
+            .or_insert_with(|| self.symbols.frames(address).iter().rev().filter_map(name_of).collect());
         nest.clone()
     }
 
     /// The block at an address, and what is known of it.
     fn block(&self, address: u64) -> Block {
+        let mut block = Block { instructions: Vec::new(), next: Next::Following, entry: false, begins: None };
         let function = self.functions.range(..=address).next_back().map(|(_, function)| function);
-        let Some(function) = function.filter(|function| function.contains(address)) else {
-            return Block { instructions: Vec::new(), next: Next::Following, entry: false };
-        };
-        let mut block =
-            Block { instructions: Vec::new(), next: Next::Following, entry: address == function.start };
+        let Some(function) = function.filter(|function| function.contains(address)) else { return block };
+        block.entry = address == function.start;
         for (at, (_, next)) in function.instructions.range(address..) {
             block.instructions.push((*at, self.nest(*at)));
             block.next = *next;
             if *next != Next::Following {
                 break;
             }
+        }
+        if block.entry {
+            let outermost = |at: &u64| self.symbols.frames(*at).last().and_then(name_of);
+            block.begins = block.instructions.iter().find_map(|(at, _)| outermost(at));
         }
         block
     }
@@ -110,23 +145,20 @@ impl<'a> Code<'a> {
         let mut blocks: HashMap<u64, Block> = HashMap::new();
         let mut start = 0;
         let parts = ends.iter().map(|end| {
-            let mut part = Part::default();
-            let mut known = HashMap::new();
+            let mut found = Found::default();
             for at in start..*end {
-                match path[at] {
-                    Step::Exit => part.exits += 1,
-                    Step::Block(address) => {
-                        let block = blocks.entry(address).or_insert_with(|| self.block(address));
-                        let next = path[at + 1..].iter().find_map(|step| match step {
-                            Step::Block(next) => Some(*next),
-                            Step::Exit => None,
-                        });
-                        walk.step(block, next, &mut |name, depth| part.enter(name, depth, &mut known));
-                    }
-                }
+                let Step::Block(address) = path[at] else {
+                    found.part.exits += 1;
+                    continue;
+                };
+                let next = path[at + 1..].iter().find_map(|step| match step {
+                    Step::Block(next) => Some(*next),
+                    Step::Exit => None,
+                });
+                walk.step(blocks.entry(address).or_insert_with(|| self.block(address)), next, &mut found);
             }
             start = *end;
-            part
+            found.part
         });
         parts.collect()
     }
@@ -135,37 +167,38 @@ impl<'a> Code<'a> {
 /// Where a path has come to.
 #[derive(Default)]
 struct Walk {
-    /// Functions of the last instruction.
-    here: Nest,
+    /// Functions around the last instruction.
+    here: usize,
     /// The same for the calls that have not returned.
-    callers: Vec<Nest>,
+    callers: Vec<usize>,
     /// What came after the last instruction.
     next: Option<Next>,
 }
 
 impl Walk {
     /// Goes through a block, behind which the path goes on at `next`.
-    fn step(&mut self, block: &Block, next: Option<u64>, enter: &mut dyn FnMut(&Rc<str>, usize)) {
+    fn step(&mut self, block: &Block, next: Option<u64>, found: &mut Found) {
         match self.next {
-            Some(Next::Call(_)) if block.entry => self.callers.push(core::mem::take(&mut self.here)),
+            Some(Next::Call(_)) if block.entry => self.callers.push(self.here),
             // The way into a guest is a return as well; it comes back where a function begins.
-            Some(Next::Return) if !block.entry => self.here = self.callers.pop().unwrap_or_default(),
-            _ if block.entry => self.here = Nest::default(),
+            Some(Next::Return) if !block.entry => drop(self.callers.pop()),
             _ => {}
         }
         self.next = Some(block.next);
-        for (at, nest) in &block.instructions {
+        let outer: usize = self.callers.iter().sum();
+        if let Some(name) = &block.begins {
+            found.meet(name, outer).entered += 1;
+        }
+        for (index, (at, nest)) in block.instructions.iter().enumerate() {
             // The translator ends blocks for reasons of its own, too.
-            if next.is_some_and(|next| next == *at && *at != block.instructions[0].0) {
+            if index > 0 && next == Some(*at) {
                 self.next = None;
                 break;
             }
-            let same = self.here.iter().zip(nest.iter()).take_while(|(a, b)| a == b).count();
-            let outer: usize = self.callers.iter().map(|caller| caller.len()).sum();
-            for (depth, name) in nest.iter().enumerate().skip(same) {
-                enter(name, outer + depth);
+            for (depth, name) in nest.iter().enumerate() {
+                found.meet(name, outer + depth);
             }
-            self.here = nest.clone();
+            self.here = nest.len();
         }
     }
 }
@@ -191,26 +224,25 @@ mod tests {
 
     fn block(entry: bool, next: Next, instructions: &[(u64, &[&str])]) -> Block {
         let nest = |names: &&[&str]| names.iter().map(|name| Rc::from(*name)).collect();
-        Block {
-            instructions: instructions.iter().map(|(at, names)| (*at, nest(names))).collect(),
-            next,
-            entry,
-        }
+        let instructions: Vec<(u64, Nest)> =
+            instructions.iter().map(|(at, names)| (*at, nest(names))).collect();
+        let begins = entry.then(|| instructions[0].1[0].clone());
+        Block { instructions, next, entry, begins }
     }
 
-    /// What is entered by blocks one after the other.
-    fn entered(blocks: &[Block]) -> Vec<(String, usize)> {
+    /// What is entered by blocks one after the other: name, times, depth.
+    fn entered(blocks: &[Block]) -> Vec<(String, u64, usize)> {
         let mut walk = Walk::default();
-        let mut found = Vec::new();
+        let mut found = Found::default();
         for (at, block) in blocks.iter().enumerate() {
             let next = blocks.get(at + 1).map(|next| next.instructions[0].0);
-            walk.step(block, next, &mut |name, depth| found.push((name.to_string(), depth)));
+            walk.step(block, next, &mut found);
         }
-        found
+        found.part.functions.into_iter().map(|f| (f.function, f.entered, f.depth)).collect()
     }
 
-    fn names(expected: &[(&str, usize)]) -> Vec<(String, usize)> {
-        expected.iter().map(|(name, depth)| ((*name).to_owned(), *depth)).collect()
+    fn facts(expected: &[(&str, u64, usize)]) -> Vec<(String, u64, usize)> {
+        expected.iter().map(|(name, entered, depth)| ((*name).to_owned(), *entered, *depth)).collect()
     }
 
     #[test]
@@ -218,10 +250,11 @@ mod tests {
         let path = [
             block(true, Next::Call(0x20), &[(0x10, &["f"]), (0x11, &["f", "inlined"])]),
             block(true, Next::Return, &[(0x20, &["g"])]),
-            block(false, Next::Branch(0x14), &[(0x12, &["f", "inlined"]), (0x13, &["f"])]),
-            block(false, Next::Return, &[(0x14, &["f", "inlined"])]),
+            block(false, Next::Call(0x20), &[(0x12, &["f", "inlined"]), (0x13, &["f"])]),
+            block(true, Next::Return, &[(0x20, &["g"])]),
+            block(false, Next::Return, &[(0x14, &["f", "late"])]),
         ];
-        assert_eq!(entered(&path), names(&[("f", 0), ("inlined", 1), ("g", 2), ("inlined", 1)]));
+        assert_eq!(entered(&path), facts(&[("f", 1, 0), ("inlined", 0, 1), ("g", 2, 2), ("late", 0, 1)]));
     }
 
     #[test]
@@ -231,16 +264,33 @@ mod tests {
             // The way into the guest, and the way back.
             block(true, Next::Return, &[(0x20, &["enter"])]),
             block(true, Next::Return, &[(0x30, &["entry"])]),
-            block(false, Next::Return, &[(0x11, &["step"])]),
+            block(false, Next::Return, &[(0x11, &["step", "answer"])]),
         ];
-        assert_eq!(entered(&path), names(&[("step", 0), ("enter", 1), ("entry", 1)]));
+        let expected = [("step", 1, 0), ("enter", 1, 1), ("entry", 1, 1), ("answer", 0, 1)];
+        assert_eq!(entered(&path), facts(&expected));
     }
 
     #[test]
-    fn a_block_that_the_translator_cut_is_gone_through_once() {
-        let whole: &[(u64, &[&str])] = &[(0x10, &["f", "a"]), (0x11, &["f", "b"]), (0x12, &["f"])];
-        let path = [block(true, Next::Return, whole), block(false, Next::Return, &whole[1..])];
-        assert_eq!(entered(&path), names(&[("f", 0), ("a", 1), ("b", 1)]));
+    fn of_a_block_that_the_translator_cut_the_rest_comes_with_the_next_one() {
+        let whole: &[(u64, &[&str])] = &[(0x10, &["f"]), (0x11, &["f", "a"]), (0x12, &["f"])];
+        let path = [
+            block(true, Next::Call(0x20), whole),
+            block(false, Next::Call(0x20), &whole[1..]),
+            block(true, Next::Return, &[(0x20, &["g"])]),
+        ];
+        assert_eq!(entered(&path), facts(&[("f", 1, 0), ("a", 0, 1), ("g", 1, 1)]));
+    }
+
+    #[test]
+    fn a_function_is_named_where_its_file_holds_it() {
+        let frame = |function: &str, file: &str| {
+            name_of(&Frame { function: function.into(), location: Some((file.into(), 1)), inlined: true })
+        };
+        let poll = frame("poll", "hypervisor/src/hypercall/sched_op.rs");
+        assert_eq!(poll.as_deref(), Some("sched_op::poll"));
+        assert_eq!(frame("poll", "hypervisor/src/hypercall/hvm_op.rs"), None);
+        assert_eq!(frame("pol", "hypervisor/src/hypercall/sched_op.rs"), None);
+        assert_eq!(frame("push", "library/alloc/src/vec/mod.rs"), None);
     }
 
     #[test]

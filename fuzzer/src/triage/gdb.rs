@@ -48,6 +48,14 @@ pub struct Places {
     ends: Vec<(u64, &'static str)>,
 }
 
+/// The name of a variable of which the compiler kept a part only, and put the part's number behind a dot.
+fn whole(symbol: &str) -> &str {
+    match symbol.rsplit_once('.') {
+        Some((name, part)) if part.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => symbol,
+    }
+}
+
 impl Places {
     /// Finds them in an ELF image.
     ///
@@ -60,7 +68,7 @@ impl Places {
             .filter(|symbol| {
                 matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data) && symbol.size() > 0
             })
-            .filter_map(|symbol| Some((demangle(symbol.name().ok()?), symbol.address())))
+            .filter_map(|symbol| Some((demangle(whole(symbol.name().ok()?)), symbol.address())))
             .collect();
         let find = |end: &str| symbols.iter().find(|(name, _)| name.ends_with(end)).map(|(_, at)| *at);
         let required = |end| find(end).with_context(|| format!("the hypervisor's image has no symbol {end}"));

@@ -16,6 +16,9 @@ use crate::{
     program::{Program, text, transcript},
 };
 
+/// Depth of calls from which on functions are not indented any further.
+const MAX_INDENT: usize = 20;
+
 /// What happened in one call.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallTrace {
@@ -92,8 +95,12 @@ pub fn render(calls: &[CallTrace]) -> String {
         let exits = trace.part.exits;
         let _ = writeln!(out, "    {exits} VM exit{}", if exits == 1 { "" } else { "s" });
         for function in &trace.part.functions {
-            let indent = 2 * function.depth.min(20);
-            let _ = writeln!(out, "{:>8}x {:indent$}{}", function.entered, "", function.function);
+            let times = match function.entered {
+                0 => "inlined".to_owned(),
+                n => format!("{n}x"),
+            };
+            let indent = 2 * function.depth.min(MAX_INDENT);
+            let _ = writeln!(out, "{times:>12} {:indent$}{}", "", function.function);
         }
     }
     out
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn a_trace_says_what_returned_and_what_did_not() {
         let entered = |function: &str, entered, depth| Entered { function: function.into(), entered, depth };
-        let part = Part { exits: 1, functions: vec![entered("m::f", 3, 0), entered("m::g", 12, 1)] };
+        let part = Part { exits: 1, functions: vec![entered("m::f", 3, 0), entered("m::g", 0, 1)] };
         let call = |call, result: Option<&str>| CallTrace {
             call,
             text: "d1 sched_op.yield()".into(),
@@ -117,8 +124,8 @@ mod tests {
         let end = CallTrace { call: None, text: "the end".into(), result: None, part: Part::default() };
         assert_eq!(
             render(&[call(Some(0), Some("= 0")), call(Some(1), None), end]),
-            "#0 d1 sched_op.yield() = 0\n    1 VM exit\n       3x m::f\n      12x   m::g\n\
-             #1 d1 sched_op.yield() DID NOT RETURN\n    1 VM exit\n       3x m::f\n      12x   m::g\n\
+            "#0 d1 sched_op.yield() = 0\n    1 VM exit\n          3x m::f\n     inlined   m::g\n\
+             #1 d1 sched_op.yield() DID NOT RETURN\n    1 VM exit\n          3x m::f\n     inlined   m::g\n\
              the end\n    0 VM exits\n"
         );
     }

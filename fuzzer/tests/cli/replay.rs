@@ -81,7 +81,7 @@ fn a_trace_of_a_crash_ends_in_the_call_that_did_not_return() {
     let (_, last) = trace.split_once("#3 d1 sched_op.poll").expect("the last call");
     let (head, rest) = last.split_once('\n').unwrap();
     assert!(head.ends_with(" DID NOT RETURN"), "{run:#?}");
-    assert!(rest.contains("x ") && rest.contains(" sched_op::poll\n"), "{run:#?}");
+    assert!(rest.contains(" inlined ") && rest.contains(" sched_op::poll\n"), "{run:#?}");
     assert!(rest.contains(" crash::exception\n"), "the way to the end as well: {run:#?}");
     assert!(run.out.contains("verdict: fault in sched_op.poll"), "{run:#?}");
 }
