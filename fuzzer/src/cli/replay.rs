@@ -105,7 +105,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             "console": String::from_utf8_lossy(&execution.console),
         });
         if let (Some(trace), Some(result)) = (&trace, result.as_object_mut()) {
-            result.insert("trace".to_owned(), serde_json::to_value(trace)?);
+            result.insert("trace".to_owned(), serde_json::to_value(&trace.calls)?);
+            result.insert("trace_whole".to_owned(), trace.whole.into());
         }
         emit(&result);
     } else {
@@ -114,9 +115,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             say!(
                 "\ntrace: VM exits, and functions of the hypervisor in the order in which they were entered first\n"
             );
-            output::put(format_args!("{}", printable(&trace::render(trace))));
-            if trace::is_cut_off(&execution) {
-                say!("the call that did not return was cut off at some point: its counts are not exact");
+            output::put(format_args!("{}", printable(&trace::render(&trace.calls))));
+            if !trace.whole {
+                say!(
+                    "the end of the trace is missing, or was cut off at some point: its last counts are not exact"
+                );
             }
         }
         if !execution.console.is_empty() {

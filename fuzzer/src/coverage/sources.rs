@@ -1,6 +1,8 @@
 //! The hypervisor's source code as it was built: it travels inside the executable, so that a report shows what was fuzzed
 //! and not what lies in some directory by now.
 
+use std::{fs, io, path::Path};
+
 use include_dir::{Dir, include_dir};
 
 const HYPERVISOR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../hypervisor");
@@ -14,6 +16,19 @@ pub fn text(path: &str) -> Option<&'static str> {
     CONTRACT.get_file(path.strip_prefix("coverage-hypercall/src/")?)?.contents_utf8()
 }
 
+/// Writes all source files below a directory, by their paths below the repository.
+///
+/// # Errors
+/// When one of them cannot be written.
+pub fn write(to: &Path) -> io::Result<()> {
+    for (below, directory) in [("hypervisor", &HYPERVISOR), ("coverage-hypercall/src", &CONTRACT)] {
+        let to = to.join(below);
+        fs::create_dir_all(&to)?;
+        directory.extract(to)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +39,14 @@ mod tests {
         assert!(text.contains("fn poll"));
         assert_eq!(super::text("library/core/src/ptr.rs"), None);
         assert_eq!(super::text("hypervisor/../Cargo.toml"), None);
+    }
+
+    #[test]
+    fn sources_are_written_where_stacks_say_that_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path()).unwrap();
+        for path in ["hypervisor/src/hypercall/sched_op.rs", "coverage-hypercall/src/lib.rs"] {
+            assert_eq!(std::fs::read_to_string(dir.path().join(path)).unwrap(), text(path).unwrap());
+        }
     }
 }

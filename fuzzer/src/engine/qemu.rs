@@ -125,16 +125,21 @@ impl QemuEngine {
         self.machine.as_ref().map(|machine| machine.process.id())
     }
 
-    /// The path of the last execution, if the configuration asks for one. After a hang or a runaway how long it is depends on when that
-    /// was noticed; of a path that is too long the end is missing.
+    /// The path of the last execution, if the configuration asks for one, and whether it is all of it: the end of one that is too long
+    /// is missing. After a hang or a runaway how long it is depends on when that was noticed.
     #[must_use]
-    pub fn path(&self) -> Vec<Step> {
-        let (Some(machine), Some(code)) = (&self.machine, &self.config.path_of) else { return Vec::new() };
+    pub fn path(&self) -> (Vec<Step>, bool) {
+        let (Some(machine), Some(code)) = (&self.machine, &self.config.path_of) else {
+            return (Vec::new(), false);
+        };
         let step = |word| match word {
             EXIT => Step::Exit,
             offset => Step::Block(code.start + u64::from(offset)),
         };
-        machine.process.control.path().into_iter().map(step).collect()
+        let steps: Vec<Step> = machine.process.control.path().into_iter().map(step).collect();
+        let noted = machine.process.control.control().path_len.load(Ordering::Relaxed);
+        let whole = noted == steps.len() as u64;
+        (steps, whole)
     }
 
     /// Copies all of guest memory, as the last execution left it.

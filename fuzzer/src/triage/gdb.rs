@@ -1,4 +1,4 @@
-//! What gdb needs to look at a program: the images with their symbols, and a script that attaches, sets breakpoints and goes on to the
+//! What gdb needs to look at a program: the images with their symbols, the hypervisor's sources, and a script that attaches, sets breakpoints and goes on to the
 //! first call.
 
 use std::{
@@ -12,7 +12,7 @@ use coverage_hypercall::harness::HARNESS_OP;
 use object::{Object, ObjectSymbol, SymbolKind};
 
 use super::symbols::demangle;
-use crate::{campaign::store::write_atomically, images};
+use crate::{campaign::store::write_atomically, coverage::sources, images};
 
 /// Name of the script.
 const SCRIPT: &str = "session.gdb";
@@ -88,7 +88,8 @@ impl Places {
         let _ = write!(
             script,
             "set pagination off\nset confirm off\nset breakpoint pending off\nset architecture i386:x86-64\nset language c\n\
-             file {}\nadd-symbol-file {}\ntarget remote {stub}\n",
+             set print asm-demangle on\ndirectory {}\nfile {}\nadd-symbol-file {}\ntarget remote {stub}\n",
+            directory.display(),
             file(HYPERVISOR),
             file(AGENT)
         );
@@ -104,13 +105,15 @@ impl Places {
         script
     }
 
-    /// Writes script and images into a directory. Returns where the script is.
+    /// Writes script, images and sources into a directory. Returns where the script is.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, directory: &Path, stub: SocketAddr) -> anyhow::Result<PathBuf> {
         write_atomically(&directory.join(HYPERVISOR), images::HYPERVISOR)?;
         write_atomically(&directory.join(AGENT), images::AGENT)?;
+        sources::write(directory)
+            .with_context(|| format!("cannot write the hypervisor's sources to {}", directory.display()))?;
         let script = directory.join(SCRIPT);
         write_atomically(&script, self.script(directory, stub).as_bytes())?;
         Ok(script)

@@ -33,6 +33,16 @@ pub struct CallTrace {
     pub part: Part,
 }
 
+/// What happened in a program.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Call by call, and then after the last one.
+    pub calls: Vec<CallTrace>,
+    /// It is all there. False where the engine had no room for the whole path, or how long it is depends on when the hypervisor's
+    /// hanging, or a guest's running away, was noticed.
+    pub whole: bool,
+}
+
 /// Traces a program whose execution was the last of an engine that notes paths. The engine executes other programs afterwards.
 ///
 /// # Errors
@@ -43,8 +53,9 @@ pub fn trace(
     symbols: &Symbols,
     program: &Program,
     execution: &Execution,
-) -> anyhow::Result<Vec<CallTrace>> {
-    let path = engine.path();
+) -> anyhow::Result<Trace> {
+    let (path, whole) = engine.path();
+    let whole = whole && !matches!(execution.outcome, Outcome::Hang | Outcome::Runaway | Outcome::Timeout);
     let returned = bucket::current_call(execution).min(program.calls.len());
     let begun = (returned + 1).min(program.calls.len());
     let mut ends = Vec::with_capacity(begun + 1);
@@ -52,18 +63,16 @@ pub fn trace(
         let beginning = Program { calls: program.calls[..calls].to_vec() };
         let mut unused = Execution::default();
         verify::run_once(engine, &beginning, &mut unused).context("while calls were told apart")?;
-        ends.push(parting(&engine.path(), &path).max(ends.last().copied().unwrap_or(0)));
+        ends.push(parting(&engine.path().0, &path).max(ends.last().copied().unwrap_or(0)));
     }
-    // The last exit of a program that came to its end is the agent's, which says so.
-    let ended = (execution.outcome == Outcome::Done && begun == returned).then(|| last_exit(&path)).flatten();
+    // The last exit of a program all of whose calls have returned is the agent's, which says so.
+    let ended = (begun == returned).then(|| last_exit(&path)).flatten();
     ends.extend(ended.filter(|at| ends.last().is_none_or(|last| last <= at)));
     ends.push(path.len());
     let parts = Code::new(image, symbols)?.follow(&path, &ends);
-    Ok(parts
-        .into_iter()
-        .enumerate()
-        .map(|(index, part)| call_trace(program, execution, index, part))
-        .collect())
+    let parts = parts.into_iter().enumerate();
+    let calls = parts.map(|(index, part)| call_trace(program, execution, index, part)).collect();
+    Ok(Trace { calls, whole })
 }
 
 fn call_trace(program: &Program, execution: &Execution, index: usize, part: Part) -> CallTrace {
@@ -73,11 +82,6 @@ fn call_trace(program: &Program, execution: &Execution, index: usize, part: Part
     let result = execution.calls.iter().find(|result| usize::from(result.call) == index);
     let result = result.map(|result| transcript::status(&result.status));
     CallTrace { call: Some(index), text: text::call(program, call), result, part }
-}
-
-/// True where how long the path of the call that did not return is depends on when that was noticed.
-pub fn is_cut_off(execution: &Execution) -> bool {
-    matches!(execution.outcome, Outcome::Hang | Outcome::Runaway | Outcome::Timeout)
 }
 
 /// A trace for people.

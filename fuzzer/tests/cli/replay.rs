@@ -149,6 +149,7 @@ fn gdb_stops_at_the_first_call_and_at_the_crash() {
         // Event channels, and then the call that goes wrong.
         assert!(said.contains("\nfirst 32\n") && said.contains("\nlast 29\n"), "{target}: {said}");
         assert!(said.contains("exception"), "{target}: {said}");
+        assert!(said.contains("pub fn hypercall("), "source lines: {target}: {said}");
         assert!(said.contains("beacon::crashed"), "{target}: {said}");
         let mut rest = String::new();
         while out.read_line(&mut rest).expect("readable") > 0 {}
