@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         "fuzzer/plugin",
         // Not built here, but embedded by a macro that does not see when a file is added.
         "corpora/seeds",
+        "corpora/regressions",
     ] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }

@@ -5,13 +5,14 @@ use std::{
     fmt,
     fs::File,
     io::Read,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, bail, ensure};
 use object::{
-    Architecture, Endianness, Object,
+    Architecture, Endianness, Object, ObjectSymbol,
     elf::NoteType,
     read::elf::{ElfFile64, ProgramHeader},
 };
@@ -39,6 +40,13 @@ fn build_of(elf: &[u8]) -> Option<String> {
     let file = object::File::parse(elf).ok()?;
     let id = file.build_id().ok().flatten()?;
     Some(build_name(id))
+}
+
+/// Where the code of a hypervisor lies in its address space, if its image says so.
+pub fn code_of(elf: &[u8]) -> Option<Range<u64>> {
+    let file = object::File::parse(elf).ok()?;
+    let bound = |name| file.symbols().find(|symbol| symbol.name() == Ok(name)).map(|symbol| symbol.address());
+    Some(bound("__text_start")?..bound("__text_end")?)
 }
 
 /// Reads an ELF file whole.

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{
-        EngineError, boot, bundle, qemu,
+        EngineError, boot, bundle,
+        debug::Debugged,
+        qemu,
         version::{Reset, Way},
         xen,
     },
@@ -159,7 +161,7 @@ impl Settings {
     }
 
     /// The reference hypervisor's image.
-    fn hypervisor(&self) -> &[u8] {
+    pub fn hypervisor(&self) -> &[u8] {
         self.image.as_ref().map_or(images::HYPERVISOR, Image::bytes)
     }
 
@@ -244,10 +246,36 @@ impl Settings {
     /// # Errors
     /// Why there is none, and what to do.
     pub fn start(&self) -> Result<qemu::QemuEngine, EngineError> {
+        self.start_as(self.machine()?)
+    }
+
+    /// As [`Self::start`]; the machine notes the hypervisor's path through each execution.
+    ///
+    /// # Errors
+    /// As [`Self::start`], or that this target's code is not known.
+    pub fn start_noting_paths(&self) -> Result<qemu::QemuEngine, EngineError> {
+        let code = images::code_of(self.hypervisor()).filter(|_| self.target != Target::XenPv);
+        let code = code.ok_or(EngineError::NoImage("a hypervisor whose code is known"))?;
+        self.start_as(qemu::QemuConfig { path_of: Some(code), ..self.machine()? })
+    }
+
+    /// Boots a machine for a debugger, which stands before the first call of a lowered program.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do.
+    pub fn debug(&self, ready: u64, program: &[u8]) -> Result<Debugged, EngineError> {
+        Debugged::boot(&self.machine()?, ready, program)
+    }
+
+    /// What machines of this target are made of.
+    ///
+    /// # Errors
+    /// That there is no image.
+    fn machine(&self) -> Result<qemu::QemuConfig, EngineError> {
         let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
         if self.target == Target::XenPv {
             let (image, agent) = self.xen.as_ref().ok_or(EngineError::NoImage("Xen"))?;
-            return qemu::QemuEngine::start(qemu::QemuConfig {
+            return Ok(qemu::QemuConfig {
                 binary: self.qemu.clone(),
                 reset: self.reset,
                 note_pages: self.checked,
@@ -261,7 +289,7 @@ impl Settings {
             });
         }
         let modules = bundle::build(DOMAINS, images::AGENT);
-        let engine = qemu::QemuEngine::start(qemu::QemuConfig {
+        Ok(qemu::QemuConfig {
             binary: self.qemu.clone(),
             reset: self.reset,
             cmdline: self.words().join(" "),
@@ -269,7 +297,11 @@ impl Settings {
             ram_size: RAM_SIZE as usize,
             note_pages: self.checked,
             ..qemu::QemuConfig::new(self.hypervisor().to_vec(), modules, images::PLUGIN.to_vec())
-        })?;
+        })
+    }
+
+    fn start_as(&self, config: qemu::QemuConfig) -> Result<qemu::QemuEngine, EngineError> {
+        let engine = qemu::QemuEngine::start(config)?;
         if let (Way::Loadvm, Some(why)) = engine.way() {
             static SAID: Once = Once::new();
             SAID.call_once(|| {

@@ -1,7 +1,7 @@
 //! The control file that the fuzzer and its QEMU plugin share.
 //!
 //! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data, then [`EDGES_LEN`] counters
-//! of edges. All fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
+//! of edges, then room for [`Control::path_room`] words of a path. All fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
 //! futex word: the host owns it from [`Control::answer`] on, the plugin from [`Control::doorbell`] on.
 //!
 //! Execution `n` (counted from 1) begins when the host sets `doorbell` to `n` and ends when the plugin sets `answer` to
@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
 /// Longest error message, in bytes.
@@ -29,8 +29,13 @@ pub const DATA_LEN: usize = 0x2_0000;
 pub const EDGES_OFFSET: usize = DATA_OFFSET + DATA_LEN;
 /// Counters of edges, a power of two. Several edges may share one.
 pub const EDGES_LEN: usize = 0x1_0000;
-/// Bytes of the control file.
+/// Bytes of the control file, without a path.
 pub const FILE_LEN: usize = EDGES_OFFSET + EDGES_LEN;
+/// Offset of the path in the file: for each block of the hypervisor's that was executed its offset from [`Control::edges_base`], and
+/// [`EXIT`] for each VM exit, in the order in which they happened. Each is a `u32`.
+pub const PATH_OFFSET: usize = FILE_LEN;
+/// In a path: the hypervisor goes on after a VM exit.
+pub const EXIT: u32 = u32::MAX;
 
 /// Who has the machine. On the wire it is a `u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,13 +183,18 @@ pub struct Control {
     /// QEMU's version: the major number in the upper half, the minor one in the lower; written by the host before QEMU
     /// starts.
     pub qemu: AtomicU32,
-    /// Guest-virtual address from which on blocks are counted as the hypervisor's; written by the host before QEMU starts.
+    /// Guest-virtual address from which on blocks are counted as the hypervisor's, or noted in the path; written by the host before
+    /// QEMU starts.
     pub edges_base: AtomicU64,
-    /// Bytes of the code whose blocks are counted. Zero: the hypervisor counts for itself.
+    /// Bytes of the code whose blocks are counted or noted. Zero: the hypervisor counts for itself, and nobody wants a path.
     pub edges_len: AtomicU64,
     /// Privilege level whose markers are honoured: 0 for those of the hypervisor itself, 3 for those of an agent under a hypervisor
     /// that knows none; written by the host before QEMU starts.
     pub marker_ring: AtomicU32,
+    /// Words of a path that the file has room for. Zero: edges are counted, no path is noted. Written by the host before QEMU starts.
+    pub path_room: AtomicU32,
+    /// Words of the last execution's path, those included for which there was no room.
+    pub path_len: AtomicU64,
 }
 
 /// In [`Control::reset_by`]: the plugin resets the machine between two executions, when the doorbell rings.
@@ -205,7 +215,7 @@ const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 184 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 192 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {

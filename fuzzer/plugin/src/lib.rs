@@ -13,6 +13,7 @@
 //! | `api` | the plugin API in all its versions |
 //! | `translate`, `counter` | what is added to translated code |
 //! | `edges` | counts the edges of a hypervisor that does not do it itself |
+//! | `path` | notes the order of the hypervisor's blocks, for whoever looks at a single program |
 //! | `budget` | whose blocks are counted, and against which limit |
 //! | `qemu` | declarations of QEMU's internal functions, found at load |
 //! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
@@ -30,6 +31,7 @@ mod edges;
 mod jumps;
 mod memory;
 mod outside;
+mod path;
 mod pristine;
 mod process;
 mod qemu;
@@ -65,7 +67,7 @@ fn map_control(path: &str) -> Result<&'static Control, String> {
         return Err(format!("the control file {path} has {len} bytes instead of {FILE_LEN}"));
     }
     let map = MmapOptions::new()
-        .len(FILE_LEN)
+        .len(usize::try_from(len).unwrap_or(FILE_LEN))
         .map_raw(&file)
         .map_err(|error| format!("cannot map the control file {path}: {error}"))?;
     // SAFETY: the mapping is page-aligned, at least as large as a `Control`, never unmapped (forgotten below), and a

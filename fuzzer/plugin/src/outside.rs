@@ -22,6 +22,7 @@ use rustix::thread::{Pid, Timespec, futex, gettid};
 
 use crate::budget::{Account, Limits};
 use crate::counter::BLOCKS;
+use crate::path;
 use crate::process;
 use crate::translate::{Callbacks, Observer};
 
@@ -191,6 +192,7 @@ impl Outside {
     /// A run begins; the vCPU stands still.
     fn begin(&self) {
         self.account.reset();
+        path::clear(self.control);
         *lock(&self.began) = Some(Instant::now());
         self.control.state.store(State::Running as u32, Ordering::Relaxed);
         self.phase.store(Phase::Running as u32, Ordering::SeqCst);
@@ -308,6 +310,7 @@ unsafe extern "C" fn guest_left(_: c_uint, argument: *mut c_void) {
     else {
         return;
     };
+    path::exit();
     if outside.in_phase(Phase::Running) && !outside.account.leave_guest(Limits::of(outside.control)) {
         outside.end_here(End::Hang);
     }

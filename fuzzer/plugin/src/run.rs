@@ -24,6 +24,7 @@ use crate::devices::Devices;
 use crate::edges;
 use crate::jumps::Jumps;
 use crate::memory::{Memory, Restored};
+use crate::path;
 use crate::qemu::{Cpu, Qemu};
 use crate::tables;
 use crate::translate::{BEGINS_BLOCK, Callbacks, Observer};
@@ -273,6 +274,7 @@ impl Plugin {
         }
         self.apply_pokes(memory)?;
         edges::clear(control);
+        path::clear(control);
         self.account.reset();
         self.reached.store(End::Ready as u32, Ordering::Relaxed);
         PORT_ACCESSES.store(0, Ordering::Relaxed);
@@ -386,8 +388,8 @@ impl Observer for Plugin {
         self.control
     }
 
-    fn counts(&self, address: u64) -> Option<*mut c_void> {
-        edges::argument(self.control, address)
+    fn counts(&self) -> bool {
+        true
     }
 
     fn tables(&self, offset: usize, behind: u64) -> Option<(Callback, *mut c_void)> {

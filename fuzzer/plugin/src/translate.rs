@@ -12,7 +12,7 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::Control;
 
 use crate::api::{Api, Block, Callback, PluginId};
-use crate::edges;
+use crate::{edges, path};
 
 /// Whoever wants to know what code does: a machine that is reset in this process, or one that the host resets.
 pub(crate) trait Observer: Sync {
@@ -25,9 +25,9 @@ pub(crate) trait Observer: Sync {
     fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
         None
     }
-    /// The argument of [`edges::block_reached`] for a block at this virtual address; none if nobody wants its edges counted.
-    fn counts(&self, _address: u64) -> Option<*mut c_void> {
-        None
+    /// True where the edges of a hypervisor that does not do it itself are counted.
+    fn counts(&self) -> bool {
+        false
     }
     /// QEMU has thrown all translated blocks away. On the vCPU's thread, between two blocks.
     fn blocks_gone(&self) {}
@@ -152,8 +152,14 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
     let block = unsafe { api.block(block) };
     let callbacks = observer.callbacks();
     block.count();
-    if let Some(argument) =
-        block.instructions().next().and_then(|first| observer.counts(first.virtual_address()))
+    let (control, address) =
+        (observer.control(), block.instructions().next().map(|first| first.virtual_address()));
+    if path::is_wanted(control) {
+        if let Some(argument) = address.and_then(|address| path::argument(control, address)) {
+            block.before(path::block_reached, argument);
+        }
+    } else if let Some(argument) =
+        address.filter(|_| observer.counts()).and_then(|address| edges::argument(control, address))
     {
         block.before(edges::block_reached, argument);
     }

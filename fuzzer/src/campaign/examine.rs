@@ -45,6 +45,8 @@ pub struct Files {
 
 /// Name of the file that makes a finding complete.
 pub const REPORT: &str = "report.txt";
+/// Name of the file that `hyperfuzz regress` takes.
+pub const REGRESSION: &str = "regression.hf";
 /// Name of the report for machines.
 pub const DATA: &str = "finding.json";
 
@@ -150,6 +152,7 @@ impl Examiner<'_> {
         let files = [
             ("program.hf", text::print(&finding.program).into_bytes()),
             ("program.hfw", wire::encode(&finding.program)?),
+            (REGRESSION, finding.regression().into_bytes()),
             ("console.log", observed.console.clone()),
             (DATA, serde_json::to_vec_pretty(&finding)?),
             (REPORT, finding.render().into_bytes()),

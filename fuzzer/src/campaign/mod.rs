@@ -2,7 +2,8 @@
 //!
 //! [`store`] is the directory, [`ledger`] the one who writes it, [`findings`] what lies in it of findings, [`baseline`] a file of findings that
 //! are known, [`statistics`] the counters, [`metrics`] and [`prometheus`] what is told of them while it runs. [`runner`] drives the loop of one
-//! machine: [`examine`] turns its candidates into findings, [`check`] looks whether the machine can be trusted. [`team`] is many of them.
+//! machine: [`examine`] turns its candidates into findings, [`check`] looks whether the machine can be trusted. [`team`] is many of them. [`regress`]
+//! runs findings on another build.
 
 pub mod baseline;
 pub mod check;
@@ -13,6 +14,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod operations;
 pub mod prometheus;
+pub mod regress;
 pub mod runner;
 pub mod sample;
 pub mod statistics;

@@ -38,8 +38,15 @@ pub const TEXT_EXTENSION: &str = "hf";
 /// Extension of a program in wire form.
 pub const WIRE_EXTENSION: &str = "hfw";
 /// Files that a finding may have, in the order in which they are stored: the last one makes it complete.
-pub const FINDING_FILES: [&str; 6] =
-    ["original.hf", "program.hf", "program.hfw", "console.log", "finding.json", "report.txt"];
+pub const FINDING_FILES: [&str; 7] = [
+    "original.hf",
+    "program.hf",
+    "program.hfw",
+    "regression.hf",
+    "console.log",
+    "finding.json",
+    "report.txt",
+];
 /// Largest program file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 

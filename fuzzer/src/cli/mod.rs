@@ -5,12 +5,14 @@ mod boot;
 mod ci;
 mod complete;
 mod corpus;
+mod debugger;
 mod doctor;
 mod effectiveness;
 mod export;
 mod fuzz;
 mod interface;
 mod options;
+mod regress;
 mod replay;
 mod report;
 mod session;
@@ -84,6 +86,8 @@ enum Command {
     Replay(replay::Args),
     /// List the findings of a campaign, mark them, try them on another build, find the build that brought one.
     Triage(triage::Args),
+    /// Run programs that once showed a defect again, and say which of them still fail.
+    Regress(regress::Args),
     /// Run any PVH guest image in a domain of the target, with its console on standard output.
     Boot(boot::Args),
     /// List, show, convert and check program files.
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Smoke(args) => smoke::run(args),
         Command::Replay(args) => replay::run(&args),
         Command::Triage(args) => triage::run(&args),
+        Command::Regress(args) => regress::run(&args),
         Command::Boot(args) => boot::run(&args),
         Command::Corpus(command) => corpus::run(&command),
         Command::Export(args) => export::run(&args),

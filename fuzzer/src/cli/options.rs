@@ -182,15 +182,28 @@ impl CampaignOptions {
 /// # Errors
 /// A seed that cannot be parsed, which the tests exclude.
 pub(super) fn seeds() -> anyhow::Result<Vec<Program>> {
-    let mut files: Vec<_> =
-        SEEDS.files().filter(|f| f.path().extension().is_some_and(|e| e == store::TEXT_EXTENSION)).collect();
+    embedded(&SEEDS)?
+        .into_iter()
+        .map(|(name, source)| text::parse(source).with_context(|| format!("seed {name}")))
+        .collect()
+}
+
+/// Names and texts of the programs in a directory that this binary carries, in the order of their names.
+///
+/// # Errors
+/// One that is not text, which the tests exclude.
+pub(super) fn embedded(directory: &'static Dir<'static>) -> anyhow::Result<Vec<(String, &'static str)>> {
+    let mut files: Vec<_> = directory
+        .files()
+        .filter(|f| f.path().extension().is_some_and(|e| e == store::TEXT_EXTENSION))
+        .collect();
     files.sort_by_key(|f| f.path());
     files
         .into_iter()
         .map(|file| {
             let name = file.path().display().to_string();
-            let source = file.contents_utf8().with_context(|| format!("seed {name} is not text"))?;
-            text::parse(source).with_context(|| format!("seed {name}"))
+            let source = file.contents_utf8().with_context(|| format!("{name} is not text"))?;
+            Ok((name, source))
         })
         .collect()
 }

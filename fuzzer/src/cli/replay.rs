@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Exit, options::TargetOptions};
+use super::{Exit, debugger, options::TargetOptions};
 use crate::{
     campaign::{
         findings::{Stored, program_in},
@@ -17,7 +18,8 @@ use crate::{
         live::emit,
         output::{self, say},
     },
-    triage::{bucket::Classifier, verify},
+    target::Target,
+    triage::{bucket::Classifier, trace, verify},
 };
 
 /// Arguments of `hyperfuzz replay`.
@@ -28,6 +30,12 @@ pub(super) struct Args {
     /// How often to run it; the first run is on a clean boot, the others after a reset.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
+    /// Say what the hypervisor did in each call: VM exits, and its functions in the order in which they were entered first.
+    #[arg(long)]
+    trace: bool,
+    /// Instead of running it, stop before its first call and wait for gdb on this port of 127.0.0.1; 0 for any that is free.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234", conflicts_with_all = ["trace", "json", "runs"])]
+    gdb: Option<u16>,
     /// Write the result as JSON.
     #[arg(long)]
     json: bool,
@@ -40,19 +48,36 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let program = store::load_program(&file)?;
     let expected = Stored::beside(&file)?;
     let settings = args.target.repeating(expected.as_ref())?.settings()?;
+    if settings.target() == Target::XenPv && (args.trace || args.gdb.is_some()) {
+        bail!(
+            "--trace and --gdb know the code of the reference hypervisor only, not that of {}",
+            settings.target()
+        );
+    }
+    if let Some(port) = args.gdb {
+        return debugger::run(&settings, &program, port).with_context(|| file.display().to_string());
+    }
     let classifier = Classifier::new(settings.symbols()?);
-    let mut engine = settings.start()?;
+    let mut engine = if args.trace { settings.start_noting_paths()? } else { settings.start()? };
     let build = build_name(&engine.build_id());
     let other_build = expected.as_ref().filter(|stored| stored.build != build);
     let mut execution = Execution::default();
     let mut buckets = Vec::new();
     let mut first = None;
+    let mut trace = None;
     for _ in 0..args.runs {
         if !verify::run_once(&mut engine, &program, &mut execution)? {
             anyhow::bail!("{}: the program is too long for the agent", file.display());
         }
         buckets.push(classifier.classify(&program, &execution));
-        first.get_or_insert_with(|| execution.clone());
+        if first.is_none() {
+            first = Some(execution.clone());
+            if args.trace {
+                let symbols = classifier.symbols();
+                trace =
+                    Some(trace::trace(&mut engine, settings.hypervisor(), symbols, &program, &execution)?);
+            }
+        }
     }
     drop(engine);
     let execution = first.unwrap_or_default();
@@ -65,14 +90,30 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let crash = execution.crash.as_deref().map(finding::Crash::from_record);
     let reproduced = expected.as_ref().map(|e| bucket.as_ref() == Some(&e.bucket));
     if args.json {
-        emit(&json!({
+        let mut result = json!({
             "program": text::print(&program), "bucket": bucket, "summary": summary, "transcript": transcript,
             "stack": stack, "disassembly": disassembly, "crash": crash, "runs": args.runs, "same": same, "blocks": execution.blocks, "reproduced": reproduced,
             "build": build, "other_build": other_build.map(|stored| &stored.build),
             "console": String::from_utf8_lossy(&execution.console),
-        }));
+        });
+        if let (Some(trace), Some(result)) = (&trace, result.as_object_mut()) {
+            result.insert("trace".to_owned(), serde_json::to_value(&trace.calls)?);
+            result.insert("trace_whole".to_owned(), trace.whole.into());
+        }
+        emit(&result);
     } else {
         output::put(format_args!("{transcript}"));
+        if let Some(trace) = &trace {
+            say!(
+                "\ntrace: VM exits, and functions of the hypervisor in the order in which they were entered first\n"
+            );
+            output::put(format_args!("{}", printable(&trace::render(&trace.calls))));
+            if !trace.whole {
+                say!(
+                    "the end of the trace is missing, or was cut off at some point: its last counts are not exact"
+                );
+            }
+        }
         if !execution.console.is_empty() {
             say!("\nconsole\n\n{}", printable(&String::from_utf8_lossy(&execution.console)).trim_end());
         }

@@ -11,7 +11,7 @@ use crate::triage::functions;
 pub(super) enum Next {
     /// The following instruction.
     Following,
-    /// The following instruction, once the function at this address has returned.
+    /// The following instruction, once the function at this address has returned; 0 for one that the instruction does not name.
     Call(u64),
     /// The following instruction, or that at this address.
     Branch(u64),
@@ -88,8 +88,8 @@ fn next(instruction: &Instruction) -> Next {
         FlowControl::IndirectBranch => Next::Computed,
         FlowControl::Return => Next::Return,
         FlowControl::Exception => Next::Nothing,
-        FlowControl::Call if target != 0 => Next::Call(target),
-        // System calls and calls through pointers come back.
+        FlowControl::Call | FlowControl::IndirectCall => Next::Call(target),
+        // System calls come back.
         _ => Next::Following,
     }
 }

@@ -5,6 +5,7 @@
 //! | `code` | the functions of an image, decoded as far as control flow is concerned |
 //! | `flow` | what was executed besides the places that have counters |
 //! | [`lines`] | lines and functions that belong to edges |
+//! | [`path`] | functions that a path through the code entered |
 //! | [`sources`] | the hypervisor's source code, as it was built |
 //! | [`lcov`] | export for genhtml and editors |
 
@@ -12,6 +13,7 @@ mod code;
 mod flow;
 pub mod lcov;
 pub mod lines;
+pub mod path;
 pub mod sources;
 
 pub use lines::{FileCoverage, FunctionCoverage, Map};

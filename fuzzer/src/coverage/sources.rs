@@ -1,6 +1,8 @@
 //! The hypervisor's source code as it was built: it travels inside the executable, so that a report shows what was fuzzed
 //! and not what lies in some directory by now.
 
+use std::{fs, io, path::Path};
+
 use include_dir::{Dir, include_dir};
 
 const HYPERVISOR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../hypervisor");
@@ -27,6 +29,19 @@ pub fn hypervisor() -> Vec<String> {
     found
 }
 
+/// Writes all source files below a directory, by their paths below the repository.
+///
+/// # Errors
+/// When one of them cannot be written.
+pub fn write(to: &Path) -> io::Result<()> {
+    for (below, directory) in [("hypervisor", &HYPERVISOR), ("coverage-hypercall/src", &CONTRACT)] {
+        let to = to.join(below);
+        fs::create_dir_all(&to)?;
+        directory.extract(to)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +55,14 @@ mod tests {
         let all = hypervisor();
         assert!(all.iter().any(|path| path == "hypervisor/src/hypercall/sched_op.rs"), "{all:?}");
         assert!(all.iter().all(|path| super::text(path).is_some()));
+    }
+
+    #[test]
+    fn sources_are_written_where_stacks_say_that_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path()).unwrap();
+        for path in ["hypervisor/src/hypercall/sched_op.rs", "coverage-hypercall/src/lib.rs"] {
+            assert_eq!(std::fs::read_to_string(dir.path().join(path)).unwrap(), text(path).unwrap());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a machine is made of, and what an execution in it may cost.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +10,9 @@ use hyperfuzz_control::{Control, MAGIC, VERSION};
 
 use super::version::{self, Reset, Version};
 use super::xen::{self, Foreign};
+
+/// Steps of a path that are kept: a call takes some hundreds, a hang millions.
+const MAX_PATH: u32 = 1 << 20;
 
 /// What the engine needs to start a machine, as often as necessary.
 #[derive(Clone)]
@@ -46,6 +50,9 @@ pub struct QemuConfig {
     pub boot_limit: Duration,
     /// Note what each page holds at the snapshot, so that [`Engine::aftermath`] has an answer. Takes some milliseconds at each boot.
     pub note_pages: bool,
+    /// Note the path that code at these guest-virtual addresses takes, for [`super::qemu::QemuEngine::path`]. Slower; the outcome is the
+    /// same. A foreign hypervisor's edges are not counted then.
+    pub path_of: Option<Range<u64>>,
     /// Where to put guest memory and other files; `/dev/shm`, or else the directory for temporary files.
     pub work_directory: Option<PathBuf>,
 }
@@ -82,8 +89,14 @@ impl QemuConfig {
             wall_limit: Duration::from_secs(10),
             boot_limit: Duration::from_secs(30),
             note_pages: false,
+            path_of: None,
             work_directory: None,
         }
+    }
+
+    /// Steps of a path that are kept.
+    pub(super) fn path_room(&self) -> u32 {
+        if self.path_of.is_some() { MAX_PATH } else { 0 }
     }
 
     /// Fills in what the plugin reads at its start.
@@ -93,9 +106,11 @@ impl QemuConfig {
         control.budget.store(self.budget, Ordering::Relaxed);
         control.guest_exits.store(self.guest_exits, Ordering::Relaxed);
         control.guest_blocks.store(self.guest_blocks, Ordering::Relaxed);
-        if let Some(foreign) = &self.foreign {
-            control.edges_base.store(foreign.text.start, Ordering::Relaxed);
-            control.edges_len.store(foreign.text.end - foreign.text.start, Ordering::Relaxed);
+        if let Some(text) = self.path_of.as_ref().or(self.foreign.as_ref().map(|foreign| &foreign.text)) {
+            control.edges_base.store(text.start, Ordering::Relaxed);
+            control.edges_len.store(text.end - text.start, Ordering::Relaxed);
+        }
+        if self.foreign.is_some() {
             control.marker_ring.store(xen::AGENT_RING, Ordering::Relaxed);
         }
         control.version.store(VERSION, Ordering::Relaxed);

@@ -86,6 +86,9 @@ pub enum EngineError {
     /// This QEMU cannot be reset in its own process.
     #[error("this QEMU cannot be reset in-process: {0}; `--reset loadvm` works without that, only slower")]
     Lacking(String),
+    /// The machine cannot be handed to a debugger.
+    #[error("the machine cannot be debugged: {0}")]
+    Debugger(String),
     /// The plugin gave up.
     #[error("the QEMU plugin gave up: {0}")]
     Plugin(String),

@@ -16,7 +16,7 @@ use super::beacon::Target;
 use super::config::QemuConfig;
 use super::error::EngineError;
 use super::outside::Outside;
-use super::process::Process;
+use super::process::{Driver, Process};
 use super::version::{Version, Way};
 use super::wait::{Lost, given_up, wait};
 
@@ -76,7 +76,7 @@ impl Machine {
             })?;
         }
         for settle in SETTLE {
-            let mut process = Process::start(config, version, way)?;
+            let mut process = Process::start(config, version, Driver::Plugin(way))?;
             Self::boot_to_marker(config, &mut process)?;
             if way == Way::InProcess {
                 return Self::at_snapshot(config, process, None);
@@ -121,7 +121,7 @@ impl Machine {
     }
 
     /// A machine that stands at its snapshot.
-    fn at_snapshot(
+    pub(super) fn at_snapshot(
         config: &QemuConfig,
         mut process: Process,
         outside: Option<Outside>,

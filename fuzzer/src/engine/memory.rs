@@ -8,8 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::Ordering;
 
-use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, EDGES_LEN, EDGES_OFFSET, FILE_LEN};
+use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, EDGES_LEN, EDGES_OFFSET, FILE_LEN, PATH_OFFSET};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
 use zerocopy::FromBytes;
@@ -98,13 +99,15 @@ pub(super) struct ControlFile {
 }
 
 impl ControlFile {
-    /// Makes the file and maps it.
+    /// Makes the file, with room for so many words of a path, and maps it.
     ///
     /// # Errors
     /// If there is no room, or the file cannot be made.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let (_, map) = create(path, FILE_LEN)?;
-        Ok(Self { map })
+    pub(super) fn create(path: &Path, path_room: u32) -> io::Result<Self> {
+        let (_, map) = create(path, FILE_LEN + path_room as usize * size_of::<u32>())?;
+        let file = Self { map };
+        file.control().path_room.store(path_room, Ordering::Relaxed);
+        Ok(file)
     }
 
     /// The control structure.
@@ -120,6 +123,20 @@ impl ControlFile {
         to.resize(EDGES_LEN, 0);
         // SAFETY: the range lies in the mapping, which has FILE_LEN bytes; no reference to this part of it exists.
         unsafe { self.map.as_ptr().add(EDGES_OFFSET).copy_to_nonoverlapping(to.as_mut_ptr(), EDGES_LEN) };
+    }
+
+    /// Copies the path of the last execution, as far as there was room for it. For whoever has the machine.
+    pub(super) fn path(&self) -> Vec<u32> {
+        let noted = usize::try_from(self.control().path_len.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        // What the map has room for, whatever the other side has made of `path_room`.
+        let room = (self.map.len() - PATH_OFFSET) / size_of::<u32>();
+        let mut words = vec![0u32; noted.min(room)];
+        // SAFETY: the range lies in the mapping (checked above) and is aligned; no reference to this part of it exists.
+        unsafe {
+            let from = self.map.as_ptr().add(PATH_OFFSET).cast::<u32>();
+            ptr::copy_nonoverlapping(from, words.as_mut_ptr(), words.len());
+        }
+        words
     }
 
     /// Stages bytes at an offset of the poke data. False where they do not fit.
@@ -169,11 +186,15 @@ mod tests {
         assert_eq!((memory.make_equal(&copy), memory.make_equal(&copy)), (1, 0));
         assert!(memory.read(5000, &mut byte) && byte == [7]);
         assert!(memory.write(8191, &[1]) && !memory.write(8191, &[1, 2]));
-        let control = ControlFile::create(&directory.path().join("control")).unwrap();
+        let control = ControlFile::create(&directory.path().join("control"), 2).unwrap();
         assert!(control.stage(DATA_LEN - 1, &[1]));
         assert_eq!(control.staged(DATA_LEN - 1, 1), Some(vec![1]));
         assert_eq!(control.staged(DATA_LEN - 1, 2), None);
         assert!(!control.stage(DATA_LEN, &[1]) && !control.stage(usize::MAX, &[1]));
-        assert_eq!(control.control().answer.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(control.control().answer.load(Ordering::Relaxed), 0);
+        assert!(control.path().is_empty());
+        control.control().path_len.store(9, Ordering::Relaxed);
+        control.control().path_room.store(9, Ordering::Relaxed);
+        assert_eq!(control.path(), [0, 0], "no more than there is room for");
     }
 }

@@ -7,6 +7,7 @@
 pub mod aftermath;
 pub mod boot;
 pub mod bundle;
+pub mod debug;
 pub mod qemu;
 pub mod xen;
 
@@ -20,6 +21,7 @@ mod outside;
 mod process;
 mod qcow2;
 mod results;
+mod stub;
 mod timing;
 pub mod version;
 mod wait;
@@ -70,6 +72,15 @@ pub enum Outcome {
     TripleFault,
     /// The wall-clock limit of the host was reached before any budget, in the hypervisor.
     Timeout,
+}
+
+/// A step of the hypervisor's path through an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A translated block of its code, by its guest-virtual address.
+    Block(u64),
+    /// It goes on after a VM exit, in a block that was noted before this.
+    Exit,
 }
 
 /// What one call of the program reported.

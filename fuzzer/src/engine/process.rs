@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,6 +38,8 @@ pub(super) struct Process {
     pub(super) control: ControlFile,
     /// If the machine is reset from outside.
     pub(super) monitor: Option<Monitor>,
+    /// If a debugger has the machine.
+    pub(super) stub: Option<UnixStream>,
     child: Child,
     stderr: File,
     console: File,
@@ -129,8 +132,17 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Builds the command line. A machine that is reset from outside has a `monitor`.
-fn command(config: &QemuConfig, directory: &Path, monitor: Option<&OwnedFd>) -> Command {
+/// Who drives a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driver {
+    /// The plugin, and where that cannot reset it, the host.
+    Plugin(Way),
+    /// A debugger, through QEMU's stub of gdb; the machine stands at its first instruction. There is no plugin.
+    Debugger,
+}
+
+/// Builds the command line. A machine has a `socket` to its monitor if it is reset from outside, to its stub if it is debugged.
+fn command(config: &QemuConfig, directory: &Path, driver: Driver, socket: Option<&OwnedFd>) -> Command {
     let file = |name: &str| directory.join(name).display().to_string();
     let megabytes = format!("{}M", config.ram_size >> 20);
     let mut command = Command::new(&config.binary);
@@ -151,19 +163,23 @@ fn command(config: &QemuConfig, directory: &Path, monitor: Option<&OwnedFd>) -> 
         .args([
             if config.foreign.is_some() { "-serial" } else { "-debugcon" },
             &format!("file:{}", file("console")),
-        ])
-        .args([
-            "-plugin",
-            &format!("file={},control={},ram={}", file("plugin.so"), file("control"), file("ram")),
         ]);
-    if let Some(socket) = monitor {
-        command
-            .args(["-chardev", &format!("socket,id=monitor,fd={}", socket.as_raw_fd())])
-            .args(["-mon", "chardev=monitor,mode=control"])
+    if driver != Driver::Debugger {
+        let plugin = format!("file={},control={},ram={}", file("plugin.so"), file("control"), file("ram"));
+        command.args(["-plugin", &plugin]);
+    }
+    if let Some(socket) = socket {
+        command.args(["-chardev", &format!("socket,id=host,fd={}", socket.as_raw_fd())]);
+    }
+    match driver {
+        Driver::Plugin(Way::InProcess) => &mut command,
+        Driver::Debugger => command.args(["-gdb", "chardev:host", "-S"]),
+        Driver::Plugin(Way::Loadvm) => command
+            .args(["-mon", "chardev=host,mode=control"])
             .args(["-drive", &format!("if=none,id=state,format=qcow2,cache=unsafe,file={}", file("state"))])
             // A halted machine sleeps, which is how that is noticed.
-            .args(["-icount", "shift=3,sleep=on,align=off"]);
-    }
+            .args(["-icount", "shift=3,sleep=on,align=off"]),
+    };
     command
 }
 
@@ -172,7 +188,7 @@ impl Process {
     ///
     /// # Errors
     /// If there is no room, or QEMU cannot be started.
-    pub(super) fn start(config: &QemuConfig, version: Version, way: Way) -> Result<Self, EngineError> {
+    pub(super) fn start(config: &QemuConfig, version: Version, driver: Driver) -> Result<Self, EngineError> {
         let directory = make_directory(config.work_directory.as_deref())?;
         let path = |name: &str| -> PathBuf { directory.path().join(name) };
         let write = |name: &str, what, bytes: &[u8]| {
@@ -184,18 +200,22 @@ impl Process {
         write("plugin.so", "the plugin", &config.plugin)?;
         let memory =
             GuestMemory::create(&path("ram"), config.ram_size).map_err(at(&path("ram"), "guest memory"))?;
-        let control =
-            ControlFile::create(&path("control")).map_err(at(&path("control"), "the control file"))?;
+        let control = ControlFile::create(&path("control"), config.path_room())
+            .map_err(at(&path("control"), "the control file"))?;
         config.prepare(control.control(), version);
-        let (monitor, socket) = match way {
-            Way::InProcess => (None, None),
-            Way::Loadvm => {
+        let no_socket = |what| move |source| EngineError::System { what, source };
+        let (monitor, stub, socket) = match driver {
+            Driver::Plugin(Way::InProcess) => (None, None, None),
+            Driver::Plugin(Way::Loadvm) => {
                 write("state", "the disk for snapshots", &qcow2::empty())?;
-                let (monitor, socket) = Monitor::new().map_err(|source| EngineError::System {
-                    what: "cannot make a socket for QEMU's monitor",
-                    source,
-                })?;
-                (Some(monitor), Some(socket))
+                let (monitor, socket) =
+                    Monitor::new().map_err(no_socket("cannot make a socket for QEMU's monitor"))?;
+                (Some(monitor), None, Some(socket))
+            }
+            Driver::Debugger => {
+                let (stub, socket) =
+                    UnixStream::pair().map_err(no_socket("cannot make a socket for QEMU's stub of gdb"))?;
+                (None, Some(stub), Some(socket.into()))
             }
         };
         let reset_by = if monitor.is_some() { BY_HOST } else { BY_PLUGIN };
@@ -214,7 +234,7 @@ impl Process {
             .open(path("stderr"))
             .map_err(at(&path("stderr"), "QEMU's messages"))?;
         let for_child = stderr.try_clone().map_err(at(&path("stderr"), "QEMU's messages"))?;
-        let mut command = command(config, directory.path(), socket.as_ref());
+        let mut command = command(config, directory.path(), driver, socket.as_ref());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(for_child);
         let before_exec = move || {
             if let Some(socket) = &socket {
@@ -232,6 +252,7 @@ impl Process {
             memory,
             control,
             monitor,
+            stub,
             child,
             stderr,
             console,

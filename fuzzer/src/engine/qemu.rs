@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coverage_hypercall::harness::Canary;
 use coverage_hypercall::program::{MAX_LEN, Status};
-use hyperfuzz_control::{EDGES_LEN, End};
+use hyperfuzz_control::{EDGES_LEN, EXIT, End};
 
 use super::aftermath::Aftermath;
 pub use super::config::QemuConfig;
@@ -18,7 +18,7 @@ use super::results::{Reader, read_canaries, read_crash};
 use super::version::{self, Reset, Version, Way};
 use super::wait::Lost;
 use super::xen;
-use super::{Engine, Execution, Outcome, Request, Split, Timing};
+use super::{Engine, Execution, Outcome, Request, Split, Step, Timing};
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
@@ -123,6 +123,23 @@ impl QemuEngine {
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.machine.as_ref().map(|machine| machine.process.id())
+    }
+
+    /// The path of the last execution, if the configuration asks for one, and whether it is all of it: the end of one that is too long
+    /// is missing. After a hang or a runaway how long it is depends on when that was noticed.
+    #[must_use]
+    pub fn path(&self) -> (Vec<Step>, bool) {
+        let (Some(machine), Some(code)) = (&self.machine, &self.config.path_of) else {
+            return (Vec::new(), false);
+        };
+        let step = |word| match word {
+            EXIT => Step::Exit,
+            offset => Step::Block(code.start + u64::from(offset)),
+        };
+        let steps: Vec<Step> = machine.process.control.path().into_iter().map(step).collect();
+        let noted = machine.process.control.control().path_len.load(Ordering::Relaxed);
+        let whole = noted == steps.len() as u64;
+        (steps, whole)
     }
 
     /// Copies all of guest memory, as the last execution left it.

@@ -179,6 +179,25 @@ impl Finding {
         self.write(&mut out).map_or_else(|_| String::new(), |()| out)
     }
 
+    /// The minimised program as a file for `hyperfuzz regress`: what it needs and what it showed stand in comments.
+    pub fn regression(&self) -> String {
+        // A comment ends with its line.
+        let line = |text: &str| printable(text).split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut out = format!(
+            "# Found by hyperfuzz: `hyperfuzz regress` fails on it until the defect is fixed.\n# bucket: {}\n# what: {}\n# target: \
+             {}\n# build: {}\n",
+            self.bucket,
+            line(&self.summary),
+            self.target,
+            self.build
+        );
+        if !self.plants.is_empty() {
+            out.push_str(&format!("# plant: {}\n", self.plants.join(",")));
+        }
+        out.push_str(&text::print(&self.program));
+        out
+    }
+
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "finding     {}", self.bucket)?;
         writeln!(out, "what        {}", self.summary)?;

@@ -263,18 +263,28 @@ fn violated(record: &CrashRecord) -> String {
 /// Module and name of a function that can be where a defect is: `sched_op::poll`.
 fn place_of(frame: &Frame) -> Option<Place> {
     let (file, _) = frame.location.as_ref()?;
-    if !is_own(file) || REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+    if REPORTERS.iter().any(|reporter| file.starts_with(reporter)) {
+        return None;
+    }
+    let name = own_function(frame)?;
+    if name.rsplit("::").next().is_some_and(|name| ORACLES.contains(&name)) {
+        return None;
+    }
+    // What hands calls on belongs to all of them.
+    let shared = ["hypercall", "multicall"].contains(&module_of(file)?);
+    Some(Place { name, hypercall: file.starts_with(HYPERCALLS) && !shared })
+}
+
+/// Module and name of a function of the hypervisor's own code: `sched_op::poll`.
+pub fn own_function(frame: &Frame) -> Option<String> {
+    let (file, _) = frame.location.as_ref()?;
+    if !is_own(file) {
         return None;
     }
     let module = module_of(file)?;
     let name = without_generics(&frame.function);
     let name = name.rsplit("::").find(|part| !part.starts_with('{'))?;
-    if ORACLES.contains(&name) {
-        return None;
-    }
-    // What hands calls on belongs to all of them.
-    let hypercall = file.starts_with(HYPERCALLS) && !["hypercall", "multicall"].contains(&module);
-    Some(Place { name: format!("{module}::{name}"), hypercall })
+    Some(format!("{module}::{name}"))
 }
 
 /// What buckets call the module in a source file.

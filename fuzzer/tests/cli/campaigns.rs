@@ -37,6 +37,7 @@ fn a_planted_bug_is_found_reported_replayed_and_known_the_next_time() {
         "original.hf",
         "program.hf",
         "program.hfw",
+        "regression.hf",
         "report.txt",
         "seen.json",
     ];

@@ -2,11 +2,18 @@
 
 use std::{fs, path::Path, process::Command};
 
+use coverage_hypercall::crash::{CrashKind, CrashRecord};
+use hyperfuzz::{
+    engine::{Execution, Outcome},
+    triage::{bucket::Classifier, symbols::Symbols},
+};
 use tempfile::tempdir;
+use zerocopy::FromZeros;
 
 use crate::support::{line, machine};
 
-/// Programs of one domain, each with the planted bug that it meets.
+/// Programs of one domain, each with the planted bug that it meets: a fault, an oracle's word about the machine's state, and one about
+/// the stack.
 const PROGRAMS: [(&str, &str); 3] = [
     ("poll-unalloc", "d1 sched_op.poll(&{ports: &[500], nr_ports: 1, timeout: past})\n"),
     (
@@ -16,32 +23,77 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("count-sign", "d1 console_io.write(0x80000000, &fill(0x41, 600))\n"),
 ];
 
+/// Builds a guest as the comment at its top says.
 fn build(directory: &Path, source: &str, image: &str) {
-    let words = hyperfuzz::program::c::BUILD.split_whitespace();
-    let output = Command::new("gcc")
-        .args(words.skip(1))
+    let path = directory.join(source);
+    let text = fs::read_to_string(&path).expect("readable");
+    let command = text.lines().find_map(|line| line.strip_prefix(" * Build: ")).expect("a command");
+    let mut words = command.split_whitespace().map(|word| match word {
+        "guest.elf" => directory.join(image).into_os_string(),
+        "FILE" => path.clone().into_os_string(),
+        word => word.into(),
+    });
+    let output = Command::new(words.next().expect("a compiler"))
+        .args(words)
         .arg("-Werror")
-        .arg("-o")
-        .args([directory.join(image), directory.join(source)])
         .output()
         .expect("there is a gcc: Rust's linker is one");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The bucket of a crash, from the hypervisor's last words on its console.
+fn bucket(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().skip_while(|line| !line.starts_with("hypervisor crash: ")).collect();
+    let number = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).expect("a number");
+    let kind = lines[0].split(": ").nth(1).expect("a kind");
+    let words: Vec<&str> = lines[1].split_whitespace().collect();
+    let ["rip", rip, "domain", _, "hypercall", hypercall] = words[..] else { panic!("{log}") };
+    let mut record = CrashRecord::new_zeroed();
+    record.kind = (0..64)
+        .find(|number| CrashKind::from_u32(*number).is_some_and(|known| known.name() == kind))
+        .unwrap_or_else(|| panic!("no such kind: {kind}"));
+    record.rip = number(rip);
+    record.hypercall = hypercall.parse::<i64>().expect("a number").cast_unsigned();
+    let frames = lines[2..].iter().map_while(|line| line.trim_start().strip_prefix("at "));
+    for (frame, at) in record.frames.iter_mut().zip(frames) {
+        *frame = number(at);
+        record.frame_count += 1;
+    }
+    let crashed =
+        Execution { outcome: Outcome::Crash, crash: Some(Box::new(record)), ..Execution::default() };
+    let classifier =
+        Classifier::new(Symbols::from_elf(hyperfuzz::images::HYPERVISOR).expect("it has symbols"));
+    classifier.classify_calls(&[], &crashed).expect("it crashed").name().to_owned()
+}
+
 #[test]
-fn a_guest_in_c_repeats_the_finding() {
+fn findings_leave_as_guests_in_c_that_end_in_the_same_bucket() {
     let _turn = machine();
     let dir = tempdir().unwrap();
-    for (bug, program) in PROGRAMS {
-        fs::write(dir.path().join("p.hf"), program).unwrap();
-        line("export {}/p.hf --format c --output {}/guest.c", dir.path()).exits(0);
-        build(dir.path(), "guest.c", "guest.elf");
-        let boot = "boot {}/guest.elf --memory 4M --time 60";
+    fs::create_dir(dir.path().join("start")).unwrap();
+    let plants = PROGRAMS.map(|(bug, program)| {
+        fs::write(dir.path().join(format!("start/{bug}.hf")), program).unwrap();
+        bug
+    });
+    let plants = plants.join(",");
+    line(&format!("fuzz {{}}/c --seed 1 --plant {plants} --corpus {{}}/start --execs 3"), dir.path())
+        .exits(1);
+    let mut found: Vec<_> =
+        fs::read_dir(dir.path().join("c/findings")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert_eq!(found.len(), PROGRAMS.len(), "{found:?}");
+    for finding in found {
+        let expected = finding.file_name().unwrap().to_str().unwrap();
+        let guest = format!("{{}}/{expected}.c");
+        line(&format!("export {{}}/c/findings/{expected} --format c --output {guest}"), dir.path()).exits(0);
+        build(dir.path(), &format!("{expected}.c"), "guest.elf");
         // On the clean build the guest says what its calls returned, and powers off.
+        let boot = "boot {}/guest.elf --memory 4M --time 60";
         let run = line(boot, dir.path()).exits(0);
-        assert!(run.out.contains("call 0: "), "{bug}: {run:#?}");
-        let run = line(&format!("{boot} --plant {bug}"), dir.path()).exits(1);
-        assert!(run.err.contains("the HYPERVISOR crashed"), "{bug}: {run:#?}");
+        assert!(run.out.contains("call 0: "), "{expected}: {run:#?}");
+        let run = line(&format!("{boot} --plant {plants}"), dir.path()).exits(1);
+        assert!(run.err.contains("the HYPERVISOR crashed"), "{expected}: {run:#?}");
+        assert_eq!(bucket(&run.err), expected, "{run:#?}");
     }
 }
 

@@ -14,6 +14,8 @@ mod ci;
 mod corpus_tools;
 mod effectiveness;
 mod export;
+mod regress;
+mod replay;
 mod report;
 mod support;
 mod tools;

@@ -7,6 +7,7 @@ use core::ptr;
 
 use super::{Machine, Plugin, marker_context};
 use crate::budget::Limits;
+use crate::path;
 use crate::qemu::Cpu;
 use crate::tables;
 
@@ -102,6 +103,7 @@ pub(super) unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) 
         return;
     }
     plugin.change_jumps(cpu, false);
+    path::exit();
     if !plugin.account.leave_guest(Limits::of(plugin.control)) {
         plugin.stop_over_limit(cpu);
     }

@@ -55,10 +55,17 @@ impl Stored {
     /// # Errors
     /// When this build does not have it.
     pub fn target(&self) -> anyhow::Result<Target> {
-        Target::from_str(&self.target, false).map_err(|_| {
-            anyhow::anyhow!("the finding is of target {}, which this build does not have", self.target)
-        })
+        target(&self.target)
     }
+}
+
+/// The target of a finding, by its name.
+///
+/// # Errors
+/// When this build does not have it.
+pub(super) fn target(name: &str) -> anyhow::Result<Target> {
+    Target::from_str(name, false)
+        .map_err(|_| anyhow::anyhow!("the finding is of target {name}, which this build does not have"))
 }
 
 /// A finding with what is said of it.
