@@ -2,16 +2,16 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::Path,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::support::{command, gone, line, machine, signal_to};
+use crate::support::{Background, PATIENCE, children, gone, line, machine};
 
 /// Calls of two domains, of which the last one meets the planted bug `poll-unalloc`.
 const PROGRAM: &str = "r0 = d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})\n\
@@ -86,26 +86,17 @@ fn a_trace_of_a_crash_ends_in_the_call_that_did_not_return() {
     assert!(run.out.contains("verdict: fault in sched_op.poll"), "{run:#?}");
 }
 
-/// `replay --gdb` in the background: its process, and the script for gdb.
-fn debugged(
-    directory: &Path,
-    options: &[&str],
-) -> (std::process::Child, String, BufReader<std::process::ChildStdout>) {
-    let program = directory.join("p.hf");
-    let mut child = command(["replay", program.to_str().unwrap(), "--gdb", "0"].iter().chain(options))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+/// `replay --gdb` in the background, the script that it has written for gdb, and what it has still to say.
+fn debugged(directory: &Path, options: &str) -> (Background, String, BufReader<ChildStdout>) {
+    let mut replay = Background::start(&format!("replay {{}}/p.hf --gdb 0 {options}"), directory);
+    let mut out = replay.output();
     let mut said = String::new();
     while !said.contains("waiting for gdb") {
-        let before = said.len();
-        out.read_line(&mut said).expect("it says where to attach");
-        assert_ne!(said.len(), before, "it ended early: {said}");
+        assert!(out.read_line(&mut said).expect("readable") > 0, "it ended early: {said}");
     }
-    let script = said.lines().find_map(|line| line.trim().strip_prefix("gdb -x ")).expect("a command");
-    let script = script.to_owned();
-    (child, script, out)
+    let script =
+        said.lines().find_map(|line| line.trim().strip_prefix("gdb -x ")).expect("a command").to_owned();
+    (replay, script, out)
 }
 
 /// Runs gdb with a script and commands. None where there is no gdb.
@@ -115,12 +106,10 @@ fn gdb(script: &str, commands: &[&str]) -> Option<String> {
     commands.iter().for_each(|command| {
         gdb.args(["-ex", command]);
     });
-    match gdb.output() {
-        Ok(output) => {
-            let text = [output.stdout, output.stderr].concat();
-            Some(String::from_utf8_lossy(&text).into_owned())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+    // If something does not stop where it should, the machine runs on for ever.
+    match assert_cmd::Command::from_std(gdb).timeout(PATIENCE).output() {
+        Ok(output) => Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => panic!("gdb: {error}"),
     }
 }
@@ -131,30 +120,34 @@ fn gdb_stops_at_the_first_call_and_at_the_crash() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("p.hf"), PROGRAM).unwrap();
     for target in ["reference-hvm", "reference-pv"] {
-        let (mut child, script, mut out) =
-            debugged(dir.path(), &["--plant", "poll-unalloc", "--target", target]);
+        let (replay, script, mut out) =
+            debugged(dir.path(), &format!("--plant poll-unalloc --target {target}"));
+        let number = |what: &str| format!("printf \"{what} %d\\n\", *$hypercall");
+        let (first, last) = (number("first"), number("last"));
         let commands = [
-            "printf \"first %d\\n\", *$hypercall",
+            &first,
             "continue",
             "continue",
-            "printf \"last %d\\n\", *$hypercall",
+            &last,
+            "continue",
+            "backtrace 20",
+            "continue",
+            "info symbol $pc",
+            "detach",
         ];
-        let and_then = ["continue", "backtrace 20", "continue", "continue", "info symbol $pc", "detach"];
-        let Some(said) = gdb(&script, &[&commands[..], &and_then[..]].concat()) else {
+        let Some(said) = gdb(&script, &commands) else {
             eprintln!("there is no gdb here: `replay --gdb` was not tried with it");
-            let _ = child.kill();
-            let _ = child.wait();
             return;
         };
         // Event channels, and then the call that goes wrong.
         assert!(said.contains("\nfirst 32\n") && said.contains("\nlast 29\n"), "{target}: {said}");
-        assert!(said.contains("exception"), "{target}: {said}");
+        assert!(said.contains("#0  exception"), "{target}: {said}");
         assert!(said.contains("pub fn hypercall("), "source lines: {target}: {said}");
         assert!(said.contains("beacon::crashed"), "{target}: {said}");
         let mut rest = String::new();
-        while out.read_line(&mut rest).expect("readable") > 0 {}
+        out.read_to_string(&mut rest).expect("readable");
         assert!(rest.contains("verdict: gdb has left"), "{target}: {rest}\n{said}");
-        assert_eq!(child.wait().expect("ends").code(), Some(0), "{target}");
+        replay.wait().exits(0);
         assert!(!Path::new(&script).exists(), "{target}: what was written for gdb is removed");
     }
 }
@@ -164,11 +157,11 @@ fn a_machine_that_waits_for_gdb_ends_with_ctrl_c_and_leaves_nothing() {
     let _turn = machine();
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("p.hf"), PROGRAM).unwrap();
-    let (mut child, script, _out) = debugged(dir.path(), &[]);
-    let qemu = crate::support::children(child.id());
+    let (replay, script, _out) = debugged(dir.path(), "");
+    let qemu = children(replay.id());
     assert_eq!(qemu.len(), 1, "{qemu:?}");
-    signal_to(child.id(), Signal::INT);
-    assert_eq!(child.wait().expect("ends").code(), Some(0));
+    replay.signal(Signal::INT);
+    replay.wait().exits(0);
     assert!(qemu.into_iter().all(gone) && !Path::new(&script).exists());
 }
 

@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
+    io::BufReader,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest that any single command may take here.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 static MACHINE: Mutex<()> = Mutex::new(());
 
@@ -171,6 +172,11 @@ impl Background {
 
     pub(crate) fn signal(&self, signal: Signal) {
         signal_to(self.id(), signal);
+    }
+
+    /// Its standard output, for who wants to read it while it runs; [`Self::wait`] does not see it then.
+    pub(crate) fn output(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.child.as_mut().expect("runs").stdout.take().expect("nobody has taken it"))
     }
 
     /// Process number of its QEMU, once it has one that has replaced itself by QEMU.
