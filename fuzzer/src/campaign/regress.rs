@@ -249,7 +249,8 @@ mod tests {
         put("c/findings/fault-b-2/program.hf", "d1 sched_op.yield()\n");
         put(
             "c/findings/fault-b-2/finding.json",
-            r#"{"bucket": "fault-b-2", "plants": ["poll-hang"], "target": "reference-pv", "build": "00"}"#,
+            r#"{"bucket": "fault-b-2", "summary": "", "calls": 1, "plants": ["poll-hang"], "target": "reference-pv", "build": "00",
+                "reproduction": {"reproduced": 10, "runs": 10, "on_clean_boot": true}}"#,
         );
         put("c/findings/fault-b-2/report.txt", "");
         put("c/findings/fault-c-3/original.hf", "it was never confirmed");
