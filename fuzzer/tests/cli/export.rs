@@ -52,6 +52,9 @@ fn bucket(log: &str) -> String {
     record.kind = (0..64)
         .find(|number| CrashKind::from_u32(*number).is_some_and(|known| known.name() == kind))
         .unwrap_or_else(|| panic!("no such kind: {kind}"));
+    let message = lines[0].splitn(3, ": ").nth(2).expect("a message").as_bytes();
+    record.message[..message.len()].copy_from_slice(message);
+    record.message_len = u32::try_from(message.len()).expect("a line");
     record.rip = number(rip);
     record.hypercall = hypercall.parse::<i64>().expect("a number").cast_unsigned();
     let frames = lines[2..].iter().map_while(|line| line.trim_start().strip_prefix("at "));
