@@ -93,7 +93,7 @@ fn accidents_at_any_moment_are_survived() {
 }
 
 #[test]
-#[ignore = "takes many minutes"]
+#[ignore = "takes minutes"]
 fn two_hundred_accidents_are_survived() {
     accidents(100, "reference-hvm");
     accidents(100, "reference-pv");
