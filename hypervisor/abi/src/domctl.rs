@@ -18,6 +18,8 @@ pub const UNPAUSE_DOMAIN: u32 = 4;
 pub const GET_DOMAIN_INFO: u32 = 5;
 /// [`MaxMem`].
 pub const MAX_MEM: u32 = 11;
+/// [`VcpuContext`].
+pub const SET_VCPU_CONTEXT: u32 = 12;
 /// [`GetVcpuInfo`].
 pub const GET_VCPU_INFO: u32 = 14;
 /// [`MaxVcpus`]: makes the vCPUs that the domain was created for.
@@ -212,6 +214,20 @@ pub struct GetVcpuInfo {
 }
 
 const _: () = assert!(size_of::<GetVcpuInfo>() == 24);
+
+/// State of a vCPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuContext {
+    /// Which.
+    pub vcpu: u32,
+    /// Padding.
+    pub pad: u32,
+    /// Guest-virtual address of a [`GuestContext`](crate::pv::GuestContext), or what other guests have in its place.
+    pub ctxt: u64,
+}
+
+const _: () = assert!(size_of::<VcpuContext>() == 16);
 
 /// Most memory of a domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

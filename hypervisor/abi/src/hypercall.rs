@@ -16,12 +16,16 @@ pub const CONSOLE_IO: u64 = 18;
 pub const GRANT_TABLE_OP: u64 = 20;
 /// Assistance for paravirtualised guests.
 pub const VM_ASSIST: u64 = 21;
+/// Maps a page of another pv domain.
+pub const UPDATE_VA_MAPPING_OTHERDOMAIN: u64 = 22;
 /// Return of a pv guest from an exception.
 pub const IRET: u64 = 23;
 /// Virtual processors.
 pub const VCPU_OP: u64 = 24;
 /// FS and GS of a pv guest.
 pub const SET_SEGMENT_BASE: u64 = 25;
+/// Page tables of pv guests.
+pub const MMUEXT_OP: u64 = 26;
 /// Security modules.
 pub const XSM_OP: u64 = 27;
 /// The scheduler.

@@ -112,6 +112,31 @@ const _: () = assert!(size_of::<StartInfo>() == 1168);
 const _: () = assert!(core::mem::offset_of!(StartInfo, pt_base) == 88);
 const _: () = assert!(core::mem::offset_of!(StartInfo, cmd_line) == 128);
 
+/// In [`GuestContext::flags`]: the vCPU begins in the guest's kernel (`VGCF_in_kernel`).
+pub const CONTEXT_IN_KERNEL: u64 = 1 << 2;
+/// In [`GuestContext::flags`]: the vCPU is up (`VGCF_online`).
+pub const CONTEXT_ONLINE: u64 = 1 << 5;
+/// [`MmuextOp`]: a frame is a root of page tables, and stays one (`MMUEXT_PIN_L4_TABLE`).
+pub const PIN_L4_TABLE: u32 = 3;
+/// `update_va_mapping`: the old translation goes (`UVMF_INVLPG`).
+pub const INVALIDATE_PAGE: u64 = 2;
+
+/// An operation on page tables (`struct mmuext_op`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MmuextOp {
+    /// Which, say [`PIN_L4_TABLE`].
+    pub cmd: u32,
+    /// Padding.
+    pub pad: u32,
+    /// A frame or an address.
+    pub arg1: u64,
+    /// Something else.
+    pub arg2: u64,
+}
+
+const _: () = assert!(size_of::<MmuextOp>() == 24);
+
 /// General registers (`struct cpu_user_regs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

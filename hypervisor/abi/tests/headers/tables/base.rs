@@ -59,7 +59,9 @@ fn errors(table: &mut Table) {
 fn hypercalls(table: &mut Table) {
     numbers!(table, hypercall, {
         MEMORY_OP: "__HYPERVISOR_memory_op",
+        MMUEXT_OP: "__HYPERVISOR_mmuext_op",
         MULTICALL: "__HYPERVISOR_multicall",
+        UPDATE_VA_MAPPING_OTHERDOMAIN: "__HYPERVISOR_update_va_mapping_otherdomain",
         SET_TIMER_OP: "__HYPERVISOR_set_timer_op",
         XEN_VERSION: "__HYPERVISOR_xen_version",
         CONSOLE_IO: "__HYPERVISOR_console_io",

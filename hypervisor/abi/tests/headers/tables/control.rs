@@ -47,6 +47,7 @@ fn domctl(table: &mut Table) {
         SET_ADDRESS_SIZE: "XEN_DOMCTL_set_address_size",
         SET_DEBUGGING: "XEN_DOMCTL_setdebugging",
         SET_DOMAIN_HANDLE: "XEN_DOMCTL_setdomainhandle",
+        SET_VCPU_CONTEXT: "XEN_DOMCTL_setvcpucontext",
         SET_TIME_OFFSET: "XEN_DOMCTL_settimeoffset",
         UNPAUSE_DOMAIN: "XEN_DOMCTL_unpausedomain",
     });
@@ -64,6 +65,7 @@ fn domctl(table: &mut Table) {
     structure!(table, domctl::GetVcpuInfo, "struct xen_domctl_getvcpuinfo", {
         blocked, cpu, cpu_time, online, running, vcpu,
     });
+    structure!(table, domctl::VcpuContext, "struct xen_domctl_vcpucontext", { ctxt, vcpu });
     structure!(table, domctl::MaxMem, "struct xen_domctl_max_mem", { max_memkb });
     structure!(table, domctl::MaxVcpus, "struct xen_domctl_max_vcpus", { max });
     structure!(table, domctl::DomainHandle, "struct xen_domctl_setdomainhandle", { handle });

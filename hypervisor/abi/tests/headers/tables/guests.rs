@@ -80,7 +80,11 @@ fn pv(table: &mut Table) {
     numbers!(table, pv, {
         CODE_SELECTOR: "FLAT_RING3_CS64",
         COMMAND_LINE: "MAX_GUEST_CMDLINE",
+        CONTEXT_IN_KERNEL: "VGCF_in_kernel",
+        CONTEXT_ONLINE: "VGCF_online",
         DATA_SELECTOR: "FLAT_RING3_SS64",
+        INVALIDATE_PAGE: "UVMF_INVLPG",
+        PIN_L4_TABLE: "MMUEXT_PIN_L4_TABLE",
         IN_SYSCALL: "VGCF_in_syscall",
         SEGBASE_FS: "SEGBASE_FS",
         SEGBASE_GS_KERNEL: "SEGBASE_GS_KERNEL",
@@ -90,6 +94,7 @@ fn pv(table: &mut Table) {
     structure!(table, pv::IretContext, "struct iret_context", {
         cs, flags, r11, rax, rcx, rflags, rip, rsp, ss,
     });
+    structure!(table, pv::MmuextOp, "struct mmuext_op", { arg1, arg2, cmd });
     structure!(table, pv::StartInfo, "struct start_info", {
         cmd_line, console_evtchn: "console.domU.evtchn", console_mfn: "console.domU.mfn",
         first_p2m_pfn, flags, magic, mfn_list, mod_len, mod_start, nr_p2m_frames, nr_pages,
