@@ -82,8 +82,8 @@ pub enum Examined {
 pub struct Examiner<'a> {
     /// Sorts what is seen.
     pub classifier: &'a Classifier,
-    /// Where findings are tried as well.
-    pub elsewhere: Settings,
+    /// Where findings are tried as well, if there is such a target.
+    pub elsewhere: Option<Settings>,
     /// Runs that a reproduction rate is taken from.
     pub replays: u32,
     /// Set from outside: come to an end.
@@ -121,13 +121,11 @@ impl Examiner<'_> {
             minimal_reproduction = reproduction;
             observed = execution;
         }
-        let elsewhere = match verify::elsewhere(&self.elsewhere, self.classifier, &reported) {
-            Ok(elsewhere) => Some(elsewhere),
-            Err(error) => {
-                note(&format!("not tried on {}: {error}", self.elsewhere.target()));
-                None
-            }
-        };
+        let elsewhere = self.elsewhere.as_ref().and_then(|settings| {
+            verify::elsewhere(settings, self.classifier, &reported)
+                .inspect_err(|error| note(&format!("not tried on {}: {error}", settings.target())))
+                .ok()
+        });
         let about = self.about.clone();
         let finding = Finding {
             elsewhere,

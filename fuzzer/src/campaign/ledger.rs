@@ -24,7 +24,7 @@ use super::{
     prometheus::{self, Snapshot},
     runner::Outlet,
     statistics::Statistics,
-    store::{Store, StoreError},
+    store::{ORIGINAL, Store, StoreError},
 };
 use crate::{
     program::{Program, text},
@@ -32,6 +32,8 @@ use crate::{
     triage::bucket::Bucket,
 };
 
+/// How often what was done is stored: no more than that is lost when the fuzzer is killed.
+const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// How often a line is added to the metrics.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,7 @@ pub struct Ledger<'a> {
     edges: usize,
     /// What earlier sessions have done with each operation.
     record: Record,
+    recorded_at: Instant,
     metrics: Metrics,
     metrics_at: Instant,
     /// Set where the session shall end with the first finding.
@@ -83,6 +86,7 @@ impl<'a> Ledger<'a> {
         record.counters.findings = record.counters.findings.max(stored);
         Self {
             record,
+            recorded_at: Instant::now(),
             metrics: Metrics::new(store.root()),
             store,
             live,
@@ -120,12 +124,28 @@ impl<'a> Ledger<'a> {
         self.store.add(program)
     }
 
-    /// Stores what this session and those before it have done: with each operation, as a line of metrics, and for Prometheus; and when
-    /// findings were seen.
+    /// Stores what this session and those before it have done, and adds a line to the metrics.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_metrics(&mut self, statistics: &Statistics, checks: Tally) -> Result<(), StoreError> {
+        self.metrics.append(&json!({
+            "session": self.store.description().sessions,
+            "seconds": self.live.elapsed().as_secs_f64(),
+            "workers": self.workers.unwrap_or(1),
+            "executions": statistics.executions,
+            "calls": statistics.calls,
+            "edges": statistics.edges,
+            "corpus": statistics.corpus,
+            "findings": self.findings.len(),
+            "restarts": statistics.restarts,
+            "checks": checks,
+        }))?;
+        self.write_record(statistics, checks)
+    }
+
+    /// Stores what this session and those before it have done: with each operation, and for Prometheus; and when findings were seen.
+    fn write_record(&mut self, statistics: &Statistics, checks: Tally) -> Result<(), StoreError> {
         for (bucket, times) in &statistics.crashes {
             self.note_seen(bucket, *times)?;
         }
@@ -136,18 +156,6 @@ impl<'a> Ledger<'a> {
         record.counters.checks.add(checks);
         record.counters.time += session;
         record.store(root)?;
-        self.metrics.append(&json!({
-            "session": about.sessions,
-            "seconds": session.as_secs_f64(),
-            "workers": workers,
-            "executions": statistics.executions,
-            "calls": statistics.calls,
-            "edges": statistics.edges,
-            "corpus": statistics.corpus,
-            "findings": self.findings.len(),
-            "restarts": statistics.restarts,
-            "checks": checks,
-        }))?;
         // Last, so that a session that goes on after a kill counts on from no less than was told.
         let corpus = self.store.len();
         prometheus::store(root, &Snapshot { about, record: &record, corpus, workers, session })
@@ -194,7 +202,7 @@ impl Outlet for Ledger<'_> {
     }
 
     fn original(&mut self, bucket: &Bucket, program: &Program) -> anyhow::Result<()> {
-        self.store.add_finding(bucket, &[("original.hf", text::print(program).as_bytes())])?;
+        self.store.add_finding(bucket, &[(ORIGINAL, text::print(program).as_bytes())])?;
         Ok(())
     }
 
@@ -257,7 +265,11 @@ impl Outlet for Ledger<'_> {
         }
         if self.metrics_at.elapsed() >= METRICS_EVERY {
             self.metrics_at = Instant::now();
+            self.recorded_at = self.metrics_at;
             self.write_metrics(statistics, checks)?;
+        } else if self.recorded_at.elapsed() >= RECORD_EVERY {
+            self.recorded_at = Instant::now();
+            self.write_record(statistics, checks)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     fs::{self, File},
-    io::Write,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -26,6 +26,8 @@ pub struct Metrics {
     limit: u64,
     /// Size at which the file is thinned next.
     next: Cell<u64>,
+    /// Whether a line was appended already.
+    begun: Cell<bool>,
 }
 
 impl Metrics {
@@ -36,7 +38,7 @@ impl Metrics {
     }
 
     fn bounded(campaign: &Path, limit: u64) -> Self {
-        Self { path: campaign.join(NAME), limit, next: Cell::new(limit) }
+        Self { path: campaign.join(NAME), limit, next: Cell::new(limit), begun: Cell::new(false) }
     }
 
     /// Appends a line.
@@ -47,10 +49,14 @@ impl Metrics {
         let mut text = serde_json::to_string(line).unwrap_or_default();
         text.push('\n');
         let size = File::options()
+            .read(true)
             .append(true)
             .create(true)
             .open(&self.path)
             .and_then(|mut file| {
+                if !self.begun.replace(true) && is_torn(&mut file)? {
+                    text.insert(0, '\n');
+                }
                 file.write_all(text.as_bytes())?;
                 file.metadata()
             })
@@ -73,6 +79,17 @@ impl Metrics {
         self.next.set(self.limit.max(text.len() as u64 * 3 / 2));
         write_atomically(&self.path, &text)
     }
+}
+
+/// Whether the last line has no end: a fuzzer was killed while it wrote it. What comes next shall be a line of its own.
+fn is_torn(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 /// The part of a line that tells sessions apart.
@@ -141,6 +158,17 @@ mod tests {
             metrics.append(&json!({ "session": session })).unwrap();
         }
         assert_eq!(lines(dir.path()).len(), 200);
+    }
+
+    #[test]
+    fn a_line_without_an_end_does_not_swallow_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(NAME), "{\"session\":1}\n{\"sess").unwrap();
+        let metrics = Metrics::new(dir.path());
+        metrics.append(&json!({ "session": 2 })).unwrap();
+        metrics.append(&json!({ "session": 3 })).unwrap();
+        let text = fs::read_to_string(dir.path().join(NAME)).unwrap();
+        assert_eq!(text, "{\"session\":1}\n{\"sess\n{\"session\":2}\n{\"session\":3}\n");
     }
 
     #[test]

@@ -20,3 +20,5 @@ pub mod sample;
 pub mod statistics;
 pub mod store;
 pub mod team;
+#[cfg(test)]
+mod weeks;

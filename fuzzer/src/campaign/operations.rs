@@ -1,7 +1,7 @@
 //! What a campaign has done with each operation, over all of its sessions: the file `operations.json`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -79,16 +79,6 @@ impl Record {
         write_atomically(&path, text.as_bytes())
     }
 
-    /// Where a name stands in `names`.
-    fn position(&mut self, name: &str) -> u16 {
-        let at = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
-            self.names.push(name.to_owned());
-            self.names.len() - 1
-        });
-        // There are some hundred operations.
-        at as u16
-    }
-
     /// The operations of the program that covered an edge first.
     pub fn covered_by(&self, edge: u32) -> impl Iterator<Item = &str> {
         let place = self.covered.binary_search(&edge).ok();
@@ -107,17 +97,28 @@ impl Record {
         for (name, counters) in &session.operations {
             sum.operations.entry((*name).to_owned()).or_default().add(counters);
         }
-        for (edge, names) in &session.first {
-            let Err(place) = sum.covered.binary_search(edge) else { continue };
-            // A record of before this was kept has nothing to say of its edges.
-            sum.by.resize(sum.covered.len(), Vec::new());
-            sum.covered.insert(place, *edge);
-            let positions = names.iter().map(|name| sum.position(name)).collect();
-            sum.by.insert(place, positions);
+        // A record of before this was kept has nothing to say of its edges.
+        sum.by.resize(sum.covered.len(), Vec::new());
+        let mut edges: Vec<_> =
+            std::mem::take(&mut sum.covered).into_iter().zip(std::mem::take(&mut sum.by)).collect();
+        // There are some hundred operations.
+        let mut at: HashMap<String, u16> = sum.names.iter().cloned().zip(0..).collect();
+        for (edge, names) in
+            session.first.iter().filter(|(edge, _)| self.covered.binary_search(edge).is_err())
+        {
+            let mut positions = Vec::with_capacity(names.len());
             for name in names {
+                if !at.contains_key(*name) {
+                    at.insert((*name).to_owned(), sum.names.len() as u16);
+                    sum.names.push((*name).to_owned());
+                }
+                positions.push(at[*name]);
                 sum.operations.entry((*name).to_owned()).or_default().edges += 1;
             }
+            edges.push((*edge, positions));
         }
+        edges.sort_unstable_by_key(|(edge, _)| *edge);
+        (sum.covered, sum.by) = edges.into_iter().unzip();
         sum
     }
 }

@@ -74,13 +74,18 @@ impl Seen {
     }
 }
 
+/// Different negative values of an operation that are counted one by one: Xen has not half as many error numbers.
+const VALUES: usize = 256;
+/// What all others are counted as. No error number is so low.
+pub const OTHER_VALUES: i64 = i64::MIN;
+
 /// Counters of one operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Calls that returned zero or more.
     pub succeeded: u64,
-    /// Calls that returned a negative number, by that number.
+    /// Calls that returned a negative number, by that number; [`OTHER_VALUES`] where there are very many.
     pub failed: BTreeMap<i64, u64>,
     /// Calls that raised an exception in the guest.
     pub faulted: u64,
@@ -98,11 +103,17 @@ impl Operation {
         self.succeeded + self.failed.values().sum::<u64>()
     }
 
+    /// Counts calls that returned this negative number.
+    fn fail(&mut self, value: i64, count: u64) {
+        let known = self.failed.contains_key(&value) || self.failed.len() < VALUES;
+        *self.failed.entry(if known { value } else { OTHER_VALUES }).or_default() += count;
+    }
+
     /// Adds the calls of another session. Edges are not added: both sessions may have covered the same.
     pub fn add(&mut self, other: &Self) {
         self.succeeded += other.succeeded;
         for (value, count) in &other.failed {
-            *self.failed.entry(*value).or_default() += count;
+            self.fail(*value, *count);
         }
         self.faulted += other.faulted;
         self.not_issued += other.not_issued;
@@ -126,7 +137,7 @@ impl Statistics {
             let operation = self.operations.entry(name).or_default();
             match result.status {
                 Status::Returned(value) if value < 0 => {
-                    *operation.failed.entry(value).or_default() += 1;
+                    operation.fail(value, 1);
                     self.calls += 1;
                 }
                 Status::Returned(_) => {

@@ -11,7 +11,7 @@ use super::{
     Exit,
     ci::{CiOptions, Preset},
     options::{CampaignOptions, TargetOptions, duration},
-    session::{Session, session},
+    session::{Many, Session, session},
 };
 use crate::{
     interface::interface,
@@ -30,6 +30,9 @@ pub(super) struct Args {
     /// Seed of everything random.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// One worker for each of so many processors, for all of them, or for each in a list such as `0,2-5`.
+    #[arg(long, value_name = "N|all|LIST", conflicts_with = "core")]
+    cores: Option<String>,
     #[command(flatten)]
     ci: CiOptions,
     #[command(flatten)]
@@ -46,6 +49,7 @@ impl Args {
 }
 
 pub(super) fn run(mut args: Args) -> anyhow::Result<Exit> {
+    let many = Many::wanted(args.cores.as_deref(), args.target.core, None, None)?;
     let scratch = tempfile::Builder::new()
         .prefix("hyperfuzz-smoke-")
         .tempdir()
@@ -57,7 +61,7 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Exit> {
     let (target, plants) = (args.target.chosen().to_string(), args.target.plant.clone());
     let account = args.ci.account(&dir, kept, target, plants)?;
     args.campaign.known = account.known();
-    let result = fuzz(&args, &dir);
+    let result = fuzz(&args, &dir, many);
     let written = account.write(result.as_ref());
     let mut session = match result {
         Ok(session) => session,
@@ -88,9 +92,9 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Exit> {
 }
 
 /// Looks for a machine, and runs the session.
-fn fuzz(args: &Args, dir: &Path) -> anyhow::Result<Session> {
+fn fuzz(args: &Args, dir: &Path, many: Option<Many>) -> anyhow::Result<Session> {
     let settings = args.target.settings()?;
-    session(&settings, dir, args.seed, Some(args.time()), &args.campaign, None)
+    session(&settings, dir, args.seed, Some(args.time()), &args.campaign, many)
 }
 
 #[cfg(test)]

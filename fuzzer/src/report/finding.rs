@@ -166,7 +166,7 @@ pub fn disassembly(classifier: &Classifier, execution: &Execution) -> Option<Lis
 
 /// The decoded calls of an execution.
 pub fn transcript(program: &Program, execution: &Execution) -> String {
-    match lower::lower(program, 1) {
+    match lower::lower_in(program, 1, &execution.environment) {
         Ok(lowered) => printable(&transcript::render(program, &lowered, &execution.calls)),
         Err(error) => format!("the program cannot be lowered: {error}\n"),
     }

@@ -97,7 +97,7 @@ pub fn head(entry: &Entry) -> String {
     }
     if let Some(seen) = &entry.seen {
         let all = &seen.all;
-        let (times, sessions) = (plural(all.times, "time"), plural(seen.sessions.len() as u64, "session"));
+        let (times, sessions) = (plural(all.times, "time"), plural(seen.session_count(), "session"));
         let (first, last) = (minute(all.first), minute(all.last));
         let _ = writeln!(out, "seen        {times} in {sessions}, first {first}, last {last} (UTC)");
     }

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::operations;
 use crate::{
     campaign::{operations::Record, statistics::Operation as Counters},
-    interface::{Dir, Field, Interface, Kind, Named, Operation, ResultFrom, Returns, Select, Type},
+    interface::{
+        Dir, Field, Interface, Kind, Named, Operation, ResultFrom, Returns, Select, Type, Versioned,
+    },
 };
 
 /// Names of an enumeration that are written out; of longer ones the first.
@@ -159,6 +161,13 @@ fn meaning(kind: &Kind) -> String {
         Kind::Enum(names) => format!("({})", list(names, "|")),
         Kind::Flags(names) => format!("flags ({})", list(names, " ")),
         Kind::Const(value) => format!("= {value:#x}"),
+        Kind::Version(_) => format!("= {:#x}, or what this hypervisor speaks", Versioned::USUAL),
+        Kind::ThisFrame(frame) => format!("the frame {frame:#x}"),
+        Kind::Table => "frame of a page table".into(),
+        Kind::TableEntry(below) => format!("address of an entry of a page table, with {below:#x} below"),
+        Kind::Pte(_) => "entry of a page table".into(),
+        Kind::PageOf(of) => format!("address of the frame of {of}"),
+        Kind::GrantEntry => "entry of a grant table".into(),
         Kind::Len(of) => format!("length of {of}"),
         Kind::By(of, _) => format!("depends on {of}"),
         Kind::PortOf(domain) => format!("port of {domain}"),

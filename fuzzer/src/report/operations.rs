@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::{
-    campaign::statistics::{Operation, Statistics},
+    campaign::statistics::{OTHER_VALUES, Operation, Statistics},
     interface::Interface,
     program::transcript::errno,
 };
@@ -50,6 +50,9 @@ pub(super) fn by_frequency(counters: &Operation) -> Vec<(i64, u64)> {
 
 /// The name of a negative return value, or the number where it has none.
 pub(super) fn error_name(value: i64) -> String {
+    if value == OTHER_VALUES {
+        return "others".into();
+    }
     errno(value).map_or_else(|| value.to_string(), Into::into)
 }
 

@@ -248,16 +248,19 @@ fn full_disk(options: &str) {
     }
     let campaign = dir.path().join("c");
     line(&format!("fuzz {{}} --seed 1 --time 60 {options}"), &campaign).complains(&[
-        "cannot write",
         "/c/",
         "No space left",
         "free some space",
     ]);
     assert!(corpus_len(&campaign) > 10);
     line("corpus validate {}/corpus", &campaign).exits(0);
+    let scratch = tempdir().unwrap();
+    let page = scratch.path().join("r.html").display().to_string();
+    line(&format!("report {{}} --output {page}"), &campaign).exits(0);
     small.mount("remount,size=8m").unwrap();
     let before = files(&campaign.join("corpus"));
     line("fuzz {} --execs 400", &campaign).exits(0);
     let after = files(&campaign.join("corpus"));
     assert!(before.iter().all(|(path, content)| after.get(path) == Some(content)));
+    assert!(files(&campaign).keys().all(|path| path.extension().is_none_or(|end| end != "tmp")));
 }

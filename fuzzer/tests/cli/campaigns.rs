@@ -14,8 +14,8 @@ use crate::support::{Background, Load, Run, corpus_len, files, line, machine, un
 fn a_clean_smoke_finds_nothing_and_ends_with_the_verdict() {
     let _turn = machine();
     let dir = tempdir().unwrap();
-    let run = line("smoke --execs 20000 --time 90", dir.path()).exits(0);
-    assert!(run.verdict().starts_with("verdict: 0 new, 0 known findings; 20000 executions"), "{run:#?}");
+    let run = line("smoke --execs 6000 --time 110", dir.path()).exits(0);
+    assert!(run.verdict().starts_with("verdict: 0 new, 0 known findings; 6000 executions"), "{run:#?}");
     assert!(!run.out.contains("campaign:"), "nothing was asked to be kept: {run:#?}");
 }
 

@@ -105,13 +105,15 @@ fn nights_that_meet_a_known_finding_again_do_not_fail() {
     let before = fs::read_to_string(&known).unwrap();
     let lines = dir.path().join("known.txt");
     fs::write(&lines, format!("# ours\n{bucket} # since Monday\n")).unwrap();
-    // Two nights with directories of their own, and one with another form of the same baseline.
-    for (night, baseline) in [("two", "known.json"), ("three", "known.json"), ("four", "known.txt")] {
+    // Two nights that go on with one campaign, one with a directory of its own, and one with another form of the same baseline.
+    for (night, baseline) in
+        [("two", "known.json"), ("two", "known.json"), ("three", "known.json"), ("four", "known.txt")]
+    {
         let reports = REPORTS.replace("{}", &format!("{{}}/{night}"));
-        fs::create_dir(dir.path().join(night)).unwrap();
+        fs::create_dir_all(dir.path().join(night)).unwrap();
         let run = line(
             &format!(
-                "smoke --dir {{}}/{night}/c --plant count-sign --corpus {{}}/trigger --execs 1 {reports} --baseline {{}}/{baseline} --write-baseline {{}}/{baseline}"
+                "smoke --preset nightly --dir {{}}/{night}/c --plant count-sign --corpus {{}}/trigger --execs 1 {reports} --baseline {{}}/{baseline} --write-baseline {{}}/{baseline}"
             ),
             dir.path(),
         )
@@ -130,9 +132,55 @@ fn nights_that_meet_a_known_finding_again_do_not_fail() {
         assert!(fs::read_to_string(at("m.md")).unwrap().contains("### Known findings"));
     }
     assert_eq!(fs::read_to_string(known).unwrap(), before, "what is known is not written again");
+    let about: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("two/c/campaign.json")).unwrap()).unwrap();
+    assert_eq!(about["sessions"], 2, "the second night went on with the first one's campaign");
     // Without the baseline it is new.
     line("smoke --plant count-sign --corpus {}/trigger --execs 1 --replays 1 --dir {}/five", dir.path())
         .exits(1);
+}
+
+#[test]
+fn many_workers_have_the_same_outputs_and_exit_codes() {
+    let _turn = machine();
+    let Night { dir, bucket, .. } = first_night();
+    let core = hyperfuzz::doctor::usable_cores()[0];
+    for (night, options, code, expected) in [
+        ("clean", "--execs 200", 0, vec![("no new finding", "passed")]),
+        (
+            "new",
+            "--plant count-sign --corpus {}/trigger --until-finding --time 100",
+            1,
+            vec![("no new finding", "failure"), (bucket, "failure")],
+        ),
+        (
+            "known",
+            "--plant count-sign --corpus {}/trigger --execs 400 --baseline {}/known.json",
+            2,
+            vec![("no new finding", "passed"), (bucket, "skipped")],
+        ),
+    ] {
+        let at = dir.path().join("many").join(night);
+        fs::create_dir_all(&at).unwrap();
+        let reports = REPORTS.replace("{}", &format!("{{}}/many/{night}"));
+        let text = format!(
+            "smoke --target reference-hvm --cores {core},{core} --replays 2 --dir {{}}/many/{night}/c {options} {reports}"
+        );
+        let run = line(&text, dir.path()).exits(code);
+        run.verdict();
+        let expected: Vec<_> =
+            expected.into_iter().map(|(name, status)| (name.to_owned(), status.to_owned())).collect();
+        assert_eq!(cases(&at.join("j.xml")), expected, "{run:#?}");
+        assert_eq!(sarif(&at.join("s.sarif"))["invocations"][0]["exitCode"], code);
+        assert!(fs::read_to_string(at.join("m.md")).unwrap().contains("## hyperfuzz smoke"));
+    }
+    let many = REPORTS.replace("{}", "{}/many");
+    let run = line(&format!("smoke --cores {core},{core} --qemu /nonexistent {many}"), dir.path())
+        .complains(&["QEMU"]);
+    assert_eq!(run.code, Some(3));
+    assert_eq!(sarif(&dir.path().join("many/s.sarif"))["invocations"][0]["exitCode"], 3);
+    line("smoke --cores 1000 --junit {}/none.xml", dir.path()).complains(&["--cores 1000", "processors"]);
+    assert!(!dir.path().join("none.xml").exists());
 }
 
 #[test]

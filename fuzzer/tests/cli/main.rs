@@ -14,6 +14,7 @@ mod ci;
 mod corpus_tools;
 mod effectiveness;
 mod export;
+mod kills;
 mod regress;
 mod replay;
 mod report;

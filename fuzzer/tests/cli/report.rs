@@ -125,7 +125,17 @@ fn check(seen: &Value, screen: &Screen) {
             .is_some_and(|text| text.starts_with("hypercall/sched_op.rs") && text.ends_with('%'))
     );
     assert!(seen["hit"].as_u64() > Some(10) && seen["missed"].as_u64() > Some(0), "{seen:#}");
-    for word in ["program", "stack of the hypervisor", "hypervisor/src/", "crash record"] {
+    let expected = [
+        "program",
+        "stack of the hypervisor",
+        "hypervisor/src/",
+        "crash record",
+        "first 20",
+        "marked known: ours",
+        "instruction that faulted",
+        "=> ffffffff80123456  ud2",
+    ];
+    for word in expected {
         assert!(seen["finding"].as_str().unwrap().contains(word), "{word}: {}", seen["finding"]);
     }
     // A fast machine is done before there is anything to compare.
@@ -150,6 +160,20 @@ fn stretch(metrics: &Path) {
     fs::write(metrics, lines).unwrap();
 }
 
+/// Marks all findings, and lets them have faulted.
+fn dress(campaign: &Path) {
+    for finding in fs::read_dir(campaign.join("findings")).unwrap().map(Result::unwrap) {
+        let bucket = finding.file_name().into_string().unwrap();
+        line(&format!("triage {{}} mark {bucket} known --note ours"), campaign).exits(0);
+        let path = finding.path().join("finding.json");
+        let mut data: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let instruction =
+            serde_json::json!({ "address": 0xffff_ffff_8012_3456_u64, "text": "ud2", "marked": true });
+        data["disassembly"] = serde_json::json!({ "function": "f", "offset": 16, "lines": [instruction] });
+        fs::write(path, data.to_string()).unwrap();
+    }
+}
+
 #[test]
 fn a_campaign_becomes_a_page_that_a_browser_can_draw() {
     let _turn = machine();
@@ -157,6 +181,7 @@ fn a_campaign_becomes_a_page_that_a_browser_can_draw() {
     line("fuzz {}/c --target reference-pv --corpus empty --plant ref-leak --execs 3000 --seed 3", dir.path())
         .exits(1);
     stretch(&dir.path().join("c/metrics.jsonl"));
+    dress(&dir.path().join("c"));
     let run = line("report {}/c --output {}/r.html --lcov {}/r.info --sources /src", dir.path()).exits(0);
     assert_eq!(run.out.lines().count(), 2, "{run:#?}");
     let page = fs::read_to_string(dir.path().join("r.html")).unwrap();

@@ -15,6 +15,8 @@ use crate::campaign::{json, store::StoreError};
 
 /// Name of the file.
 pub const NAME: &str = "seen.json";
+/// Sessions that are kept one by one; of older ones only the sum is.
+const SESSIONS: usize = 100;
 /// The last second that has a year of four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -36,8 +38,32 @@ pub struct Visits {
 pub struct Seen {
     /// All sessions together.
     pub all: Visits,
-    /// By the number of the session.
+    /// By the number of the session: the last ones.
     pub sessions: BTreeMap<u64, Visits>,
+    /// Those before, where there were more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
+}
+
+/// Sessions that are not kept one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// How many they are.
+    pub sessions: u64,
+    /// What they saw together.
+    pub visits: Visits,
+}
+
+impl Visits {
+    /// Both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            times: self.times.saturating_add(other.times),
+        }
+    }
 }
 
 impl Seen {
@@ -66,13 +92,21 @@ impl Seen {
         visits.times = times;
         // Clocks are set back at times.
         visits.last = now.max(visits.first);
-        let all = self.sessions.values();
-        self.all = Visits {
-            first: all.clone().map(|visits| visits.first).min().unwrap_or(now),
-            last: all.clone().map(|visits| visits.last).max().unwrap_or(now),
-            times: all.map(|visits| visits.times).fold(0, u64::saturating_add),
-        };
+        while self.sessions.len() > SESSIONS
+            && let Some((_, oldest)) = self.sessions.pop_first()
+        {
+            let (sessions, visits) = self.earlier.map_or((0, oldest), |e| (e.sessions, e.visits.and(oldest)));
+            self.earlier = Some(Earlier { sessions: sessions + 1, visits });
+        }
+        let earlier = self.earlier.map(|earlier| earlier.visits);
+        let all = self.sessions.values().copied().chain(earlier).reduce(Visits::and);
+        self.all = all.unwrap_or(self.all);
         true
+    }
+
+    /// Sessions that saw it.
+    pub fn session_count(&self) -> u64 {
+        self.sessions.len() as u64 + self.earlier.map_or(0, |earlier| earlier.sessions)
     }
 }
 
@@ -110,6 +144,18 @@ mod tests {
         seen.note(1, 1, 100);
         seen.note(1, 2, 50);
         assert_eq!(seen.all, Visits { first: 100, last: 100, times: 2 });
+    }
+
+    #[test]
+    fn years_of_sessions_are_counted_and_only_the_last_are_kept() {
+        let mut seen = Seen::default();
+        for session in 1..=3_000 {
+            assert!(seen.note(session, 1, 1_000 + session));
+            assert!(seen.note(session, 2, 1_000 + session));
+        }
+        assert_eq!(seen.all, Visits { first: 1_001, last: 4_000, times: 6_000 });
+        assert_eq!((seen.session_count(), seen.sessions.len()), (3_000, SESSIONS));
+        assert_eq!(serde_json::from_str::<Seen>(&serde_json::to_string(&seen).unwrap()).unwrap(), seen);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Team {
     pub care: Care,
     /// What findings have in common.
     pub about: About,
+    /// Buckets that are known beside those that the campaign has.
+    pub known: BTreeSet<Bucket>,
     /// Executions of all together.
     pub executions: Option<u64>,
     /// Point in time.
@@ -107,6 +109,8 @@ struct Lead<'a, 'b> {
     claims: BTreeMap<Bucket, Claim>,
     /// Buckets that were complete when the session began.
     known: BTreeSet<Bucket>,
+    /// Buckets that are known beside them.
+    listed: BTreeSet<Bucket>,
     /// Hubs of other campaigns that were told off.
     foreign: BTreeSet<u64>,
     /// Hubs on other machines.
@@ -137,6 +141,7 @@ pub fn run(
         totals: Totals::default(),
         claims: BTreeMap::new(),
         known: known.clone(),
+        listed: team.known.clone(),
         foreign: BTreeSet::new(),
         others: BTreeSet::new(),
         joined: None,
@@ -159,6 +164,7 @@ pub fn run(
         executions: None,
         care: team.care.clone(),
         about: team.about.clone(),
+        known: team.known.clone(),
     };
     let mut crew = Crew::start(orders, places.collect())?;
     let result = lead.work(team, &mut crew);
@@ -343,7 +349,7 @@ impl Lead<'_, '_> {
     }
 
     fn is_found(&self, bucket: &Bucket) -> bool {
-        self.known.contains(bucket) || self.ledger.has_found(bucket)
+        self.known.contains(bucket) || self.listed.contains(bucket) || self.ledger.has_found(bucket)
     }
 
     fn finding(&mut self, bucket: Bucket, files: Files) -> anyhow::Result<()> {

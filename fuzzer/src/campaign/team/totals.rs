@@ -9,7 +9,7 @@ use crate::{
         check::Tally,
         statistics::{Operation, Statistics},
     },
-    interface::interface,
+    interface::known,
     triage::bucket::Bucket,
 };
 
@@ -58,13 +58,35 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Adds its counters, all but the edges.
+    fn add_to(&self, sum: &mut Statistics) {
+        sum.executions += self.executions;
+        sum.calls += self.calls;
+        sum.restarts += self.restarts;
+        sum.idle += self.idle;
+        sum.runaway += self.runaway;
+        sum.corrupt += self.corrupt;
+        for (bucket, count) in &self.crashes {
+            *sum.crashes.entry(bucket.clone()).or_default() += count;
+        }
+        for (name, counters) in &self.operations {
+            if let Some(operation) = known().by_name(name) {
+                sum.operations.entry(operation.name).or_default().add(counters);
+            }
+        }
+    }
+}
+
 /// Sums over all workers that there were.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
-    /// The last report of each worker, by its place and how many there had been in it.
+    /// The last report of the worker in each place, by that and how many there had been in it before.
     reports: BTreeMap<(u32, u32), Report>,
-    /// Edges: these are not added but united.
+    /// Workers that others have taken the place of. Edges of all: these are not added but united.
     united: Statistics,
+    /// Checks of those workers.
+    checks: Tally,
     covered: Vec<bool>,
 }
 
@@ -76,7 +98,7 @@ impl Totals {
     pub(super) fn heard(&mut self, worker: (u32, u32), mut report: Report) {
         for (edge, names) in std::mem::take(&mut report.first) {
             let names: Vec<_> =
-                names.iter().filter_map(|name| interface().by_name(name)).map(|o| o.name).collect();
+                names.iter().filter_map(|name| known().by_name(name)).map(|o| o.name).collect();
             if (edge as usize) < MAX_EDGES {
                 self.united.cover_edge(edge, &names);
             }
@@ -86,6 +108,21 @@ impl Totals {
             if edge < MAX_EDGES {
                 self.covered.resize(self.covered.len().max(edge + 1), false);
                 self.covered[edge] = true;
+            }
+        }
+        let (place, generation) = worker;
+        if self
+            .reports
+            .range((place, generation)..=(place, u32::MAX))
+            .any(|((_, other), _)| *other > generation)
+        {
+            return;
+        }
+        // Whose place is taken has nothing more to say: thousands of them shall not be remembered one by one.
+        while let Some((&gone, _)) = self.reports.range((place, 0)..(place, generation)).next() {
+            if let Some(report) = self.reports.remove(&gone) {
+                report.add_to(&mut self.united);
+                self.checks.add(report.checks);
             }
         }
         self.reports.insert(worker, report);
@@ -98,12 +135,12 @@ impl Totals {
 
     /// Programs that all have executed.
     pub(super) fn executions(&self) -> u64 {
-        self.reports.values().map(|report| report.executions).sum()
+        self.united.executions + self.reports.values().map(|report| report.executions).sum::<u64>()
     }
 
     /// Checks of all machines.
     pub(super) fn checks(&self) -> Tally {
-        let mut sum = Tally::default();
+        let mut sum = self.checks;
         self.reports.values().for_each(|report| sum.add(report.checks));
         sum
     }
@@ -113,22 +150,7 @@ impl Totals {
         let mut sum = self.united.clone();
         sum.corpus = corpus;
         sum.edges = self.covered.iter().filter(|covered| **covered).count();
-        for report in self.reports.values() {
-            sum.executions += report.executions;
-            sum.calls += report.calls;
-            sum.restarts += report.restarts;
-            sum.idle += report.idle;
-            sum.runaway += report.runaway;
-            sum.corrupt += report.corrupt;
-            for (bucket, count) in &report.crashes {
-                *sum.crashes.entry(bucket.clone()).or_default() += count;
-            }
-            for (name, counters) in &report.operations {
-                if let Some(operation) = interface().by_name(name) {
-                    sum.operations.entry(operation.name).or_default().add(counters);
-                }
-            }
-        }
+        self.reports.values().for_each(|report| report.add_to(&mut sum));
         sum
     }
 }
@@ -148,6 +170,24 @@ mod tests {
         edges.iter().for_each(|edge| execution.counters[*edge] = 1);
         execution.calls = vec![CallResult { call: 0, status: Status::Returned(0), changes: Vec::new() }];
         statistics.record(&program.operations(), Some(&program), &execution);
+    }
+
+    #[test]
+    fn workers_that_were_replaced_are_counted_and_forgotten() {
+        let mut statistics = Statistics::default();
+        run(&mut statistics, "d1 sched_op.yield()", &[1]);
+        let tally = Tally { passed: 1, ..Tally::default() };
+        let mut totals = Totals::default();
+        for generation in 0..5_000 {
+            for place in 0..2 {
+                totals.heard((place, generation), Report::new(&statistics, tally, 0, vec![1]));
+            }
+        }
+        assert_eq!(totals.reports.len(), 2);
+        let sum = totals.statistics(1);
+        assert_eq!((totals.executions(), sum.executions, sum.calls, sum.edges), (10_000, 10_000, 10_000, 1));
+        assert_eq!(sum.operations["sched_op.yield"].succeeded, 10_000);
+        assert_eq!((totals.checks().passed, totals.executions_of((1, 4_999))), (10_000, 1));
     }
 
     #[test]

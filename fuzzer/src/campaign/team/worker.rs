@@ -56,6 +56,8 @@ pub struct Orders {
     pub care: Care,
     /// What findings have in common.
     pub about: About,
+    /// Buckets that are no news, beside those that the hub tells.
+    pub known: BTreeSet<Bucket>,
 }
 
 /// Works until it is told to stop, or has done what it was told to do.
@@ -75,7 +77,7 @@ pub fn work(orders: &Orders, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         seed: orders.about.seed,
         // The hub tells.
         initial: Vec::new(),
-        known: BTreeSet::new(),
+        known: orders.known.clone(),
         max_calls: orders.max_calls.into(),
         limits: Limits { executions: orders.executions, calls: None, deadline: None, stop: Arc::clone(stop) },
         strategy: Strategy::FULL,

@@ -4,6 +4,8 @@
 
 mod junit;
 mod sarif;
+#[cfg(test)]
+mod schemas;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 
-fn item(name: &str, known: bool) -> Item {
+pub(super) fn item(name: &str, known: bool) -> Item {
     Item {
         bucket: Bucket::from_name(name).unwrap(),
         known,
@@ -20,7 +20,7 @@ fn item(name: &str, known: bool) -> Item {
     }
 }
 
-fn outcome(findings: Vec<Item>) -> Outcome {
+pub(super) fn outcome(findings: Vec<Item>) -> Outcome {
     Outcome {
         target: "reference-pv".into(),
         build: Some("00ff".into()),
@@ -32,12 +32,12 @@ fn outcome(findings: Vec<Item>) -> Outcome {
     }
 }
 
-fn failed(findings: Vec<Item>) -> Outcome {
+pub(super) fn failed(findings: Vec<Item>) -> Outcome {
     Outcome { figures: None, failure: Some("cannot write\nthe disk is full".into()), ..outcome(findings) }
 }
 
 /// A new finding, a known one of the same kind, and one that nothing is known of but its name.
-fn some() -> Vec<Item> {
+pub(super) fn some() -> Vec<Item> {
     let bare = Item {
         place: None,
         reproduction: None,

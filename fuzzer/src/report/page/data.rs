@@ -4,17 +4,22 @@ use std::{collections::BTreeMap, io::ErrorKind, path::Path};
 
 use anyhow::Context;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::curve::{self, Plateau, Sample};
 use crate::{
     campaign::{
+        findings::{
+            mark::Mark,
+            seen::{Seen, minute},
+        },
         operations::Record,
         store::{self, Description},
     },
     coverage::{FileCoverage, Map, sources},
-    interface::interface,
+    interface::Interface,
     report::operations::{by_frequency, error_name},
+    target,
 };
 
 /// Most findings that are shown whole.
@@ -39,7 +44,7 @@ pub struct Data {
     pub edges: (usize, usize),
     /// Executions over all sessions.
     pub executions: u64,
-    /// Findings as they are stored.
+    /// Findings as they are stored, with `mark` and `seen` of what is said of them.
     pub findings: Vec<Value>,
     /// Findings that are not shown because there are too many.
     pub more_findings: usize,
@@ -104,6 +109,7 @@ impl Data {
         let place = |edge| map.and_then(|map| map.place(edge)).map(|(function, file, _)| (function, file));
         let (series, health) = curve::read(&campaign.join("metrics.jsonl"))?;
         let (mut findings, unconfirmed) = findings(&campaign.join("findings"))?;
+        let operations = rows(target::interface_of(&description.target), &record);
         let more_findings = findings.len().saturating_sub(FINDINGS);
         findings.truncate(FINDINGS);
         Ok(Self {
@@ -117,7 +123,7 @@ impl Data {
             findings,
             more_findings,
             unconfirmed,
-            operations: rows(&record),
+            operations,
             frontier: frontier(&files, &record, place),
             files: source_files(&files),
         })
@@ -140,10 +146,17 @@ fn findings(path: &Path) -> anyhow::Result<(Vec<Value>, usize)> {
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        found.push(
-            serde_json::from_slice::<Value>(&text)
-                .with_context(|| format!("{} is not a finding", path.display()))?,
-        );
+        let mut finding = serde_json::from_slice(&text)
+            .map_err(anyhow::Error::from)
+            .and_then(|data| readable(data).context("no object"))
+            .with_context(|| format!("{} is not a finding", path.display()))?;
+        finding.insert("mark".into(), serde_json::to_value(Mark::load(&directory)?)?);
+        if let Some(seen) = Seen::load(&directory)? {
+            let (first, last) = (minute(seen.all.first), minute(seen.all.last));
+            let seen = json!({ "times": seen.all.times, "sessions": seen.session_count(), "first": first, "last": last });
+            finding.insert("seen".into(), seen);
+        }
+        found.push(Value::Object(finding));
     }
     found.sort_by(|a, b| {
         let at = |finding: &Value| finding["after_seconds"].as_f64().unwrap_or(f64::MAX);
@@ -152,8 +165,21 @@ fn findings(path: &Path) -> anyhow::Result<(Vec<Value>, usize)> {
     Ok((found, unconfirmed))
 }
 
-fn rows(record: &Record) -> Vec<Row> {
-    interface()
+/// A finding in which addresses are texts, as scripts have no integers of 64 bits; none where it is no object.
+fn readable(mut data: Value) -> Option<serde_json::Map<String, Value>> {
+    for line in data.pointer_mut("/disassembly/lines").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(address) = line["address"].as_u64() {
+            line["address"] = format!("{address:016x}").into();
+        }
+    }
+    match data {
+        Value::Object(finding) => Some(finding),
+        _ => None,
+    }
+}
+
+fn rows(interface: &Interface, record: &Record) -> Vec<Row> {
+    interface
         .operations()
         .iter()
         .map(|operation| {
@@ -237,7 +263,31 @@ fn frontier<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::campaign::findings::mark::Status;
     use crate::coverage::FunctionCoverage;
+
+    #[test]
+    fn a_finding_comes_with_its_mark_and_when_it_was_seen_and_with_whole_addresses() {
+        let dir = tempfile::tempdir().unwrap();
+        let finding = dir.path().join("fault-a-01");
+        std::fs::create_dir(&finding).unwrap();
+        let listing = json!({ "lines": [{ "address": u64::MAX, "text": "nop", "marked": true }, 7] });
+        std::fs::write(finding.join("finding.json"), json!({ "disassembly": listing }).to_string()).unwrap();
+        let read = || findings(dir.path()).unwrap().0.remove(0);
+        assert_eq!((&read()["mark"]["status"], read().get("seen")), (&json!("new"), None));
+        assert_eq!(read()["disassembly"]["lines"][0]["address"], "ffffffffffffffff");
+        Mark::default().by_hand(Status::Known, Some("ours".into())).store(&finding).unwrap();
+        let mut seen = Seen::default();
+        seen.note(1, 3, 0);
+        seen.note(2, 1, 60);
+        seen.store(&finding).unwrap();
+        assert_eq!((&read()["mark"]["status"], &read()["mark"]["note"]), (&json!("known"), &json!("ours")));
+        let expected =
+            json!({ "times": 4, "sessions": 2, "first": "1970-01-01 00:00", "last": "1970-01-01 00:01" });
+        assert_eq!(read()["seen"], expected);
+        std::fs::write(finding.join("finding.json"), "[]").unwrap();
+        assert!(findings(dir.path()).unwrap_err().to_string().contains("is not a finding"));
+    }
 
     #[test]
     fn what_comes_next_names_the_call_that_leads_there() {

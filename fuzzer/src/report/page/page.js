@@ -20,14 +20,19 @@ function progress(data) {
 /** Everything that is known of a finding. */
 function finding(entry) {
   const block = (title, text) => text ? [make('h4', null, title), make('pre', { tabindex: '0' }, text)] : [];
-  const crash = entry.crash || {}, rate = entry.reproduction || {};
+  const crash = entry.crash || {}, rate = entry.reproduction || {}, mark = entry.mark || {}, seen = entry.seen, listing = entry.disassembly;
+  const instructions = listing && `${listing.function}+0x${Number(listing.offset).toString(16)}\n\n`
+    + (listing.lines || []).map(line => `${line.marked ? '=>' : '  '} ${line.address}  ${line.text}`).join('\n');
   const summary = make('span', { class: 'finding' }, make('b', null, entry.summary || entry.bucket),
-    make('span', { class: 'small dim' }, `${time(entry.after_seconds || 0)} · ${rate.reproduced ?? '?'} of ${rate.runs ?? '?'} runs · ${some(entry.calls, 'call')}`));
+    make('span', { class: 'small dim' }, make('i', { class: 'status ' + mark.status }, mark.status || 'new'), ` ${time(entry.after_seconds || 0)} · ${rate.reproduced ?? '?'} of ${rate.runs ?? '?'} runs · ${some(entry.calls, 'call')}`));
   return opening(entry.bucket, summary,
     small(`${entry.bucket} · found ${time(entry.after_seconds || 0)} and ${count(entry.after_executions)} executions after its session began · minimised from `
       + `${some(entry.calls_before, 'call')} · seed ${entry.seed}`),
+    seen ? small(`seen ${some(seen.times, 'time')} in ${some(seen.sessions, 'session')}, first ${seen.first}, last ${seen.last} (UTC)`) : null,
+    mark.reason || mark.note ? small(`marked ${mark.status}: ${[mark.reason, mark.note].filter(Boolean).join('; ')}`) : null,
     ...block('program', entry.program), ...block('calls', entry.transcript),
-    ...block('stack of the hypervisor', (entry.stack || []).join('\n')), ...block('crash record', crash.message));
+    ...block('stack of the hypervisor', (entry.stack || []).join('\n')), ...block('instruction that faulted', instructions),
+    ...block('crash record', crash.message));
 }
 
 function findings(data) {
