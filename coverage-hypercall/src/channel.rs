@@ -20,9 +20,9 @@ pub const ARENA_LEN: u32 = 0x4_0000;
 pub const PLAYGROUND_GFN: u64 = 0x280;
 /// Frames of the playground.
 pub const PLAYGROUND_FRAMES: u64 = 0x80;
-/// Where the channel begins in the initial domain of a hypervisor that maps none: behind the playground. Who starts that domain makes
+/// Where the channel begins in a domain of a hypervisor that maps none: behind the playground. Who starts that domain makes
 /// the agent's image reach to the end of it ([`CHANNEL_LEN`]).
-pub const DOM0_CHANNEL: u64 = (PLAYGROUND_GFN + PLAYGROUND_FRAMES) << 12;
+pub const OWN_CHANNEL: u64 = (PLAYGROUND_GFN + PLAYGROUND_FRAMES) << 12;
 
 /// Guest frame where an agent maps the first frame of its grant table, once a program grants something. It lies behind the
 /// channel, where the same page tables serve both.

@@ -22,3 +22,4 @@ pub mod crash;
 pub mod harness;
 pub mod program;
 pub mod ring;
+pub mod signature;

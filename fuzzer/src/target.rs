@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::Write,
     path::{Path, PathBuf},
-    sync::{LazyLock, Once},
+    sync::Once,
 };
 
 use anyhow::{Context, bail};
@@ -21,7 +21,7 @@ use crate::{
         xen,
     },
     images::{self, Image},
-    interface::{Interface, interface},
+    interface::{Interface, interface, targets},
     triage::symbols::Symbols,
 };
 
@@ -38,9 +38,12 @@ pub enum Target {
     ReferenceHvm,
     /// The reference hypervisor with guests in ring 3: the same agent and hypercalls, more than twice as fast.
     ReferencePv,
-    /// The distribution's Xen with the agent as its initial domain, in pv mode.
-    #[value(hide = true)]
+    /// Xen itself, as the distribution builds it, with the agent as its initial domain, in pv mode.
     XenPv,
+    /// The same with the agent in a pv domain without privileges.
+    XenDomu,
+    /// The same with the agent as the initial domain, hardware-assisted.
+    XenPvh,
 }
 
 impl fmt::Display for Target {
@@ -49,28 +52,47 @@ impl fmt::Display for Target {
             Self::ReferenceHvm => "reference-hvm",
             Self::ReferencePv => "reference-pv",
             Self::XenPv => "xen-pv",
+            Self::XenDomu => "xen-domu",
+            Self::XenPvh => "xen-pvh",
         })
     }
 }
 
 impl Target {
-    /// The same hypervisor with guests of the other mode, or this target where there is no other.
+    /// The same hypervisor with guests of the other mode that make the same hypercalls, if there is one.
     #[must_use]
-    pub const fn other_mode(self) -> Self {
+    pub const fn other_mode(self) -> Option<Self> {
         match self {
-            Self::ReferenceHvm => Self::ReferencePv,
-            Self::ReferencePv => Self::ReferenceHvm,
-            Self::XenPv => Self::XenPv,
+            Self::ReferenceHvm => Some(Self::ReferencePv),
+            Self::ReferencePv => Some(Self::ReferenceHvm),
+            Self::XenPv | Self::XenDomu | Self::XenPvh => None,
         }
     }
 
     /// The hypercalls that it knows.
     pub fn interface(self) -> &'static Interface {
-        static DOM0: LazyLock<Interface> = LazyLock::new(|| {
-            Interface::subset(|op| !NOT_IN_DOM0.contains(&op.name) && !NOT_IN_DOM0.contains(&op.family()))
-        });
-        if self == Self::XenPv { &DOM0 } else { interface() }
+        match self {
+            Self::ReferenceHvm | Self::ReferencePv => interface(),
+            Self::XenPv => targets::xen_pv(),
+            Self::XenDomu => targets::xen_domu(),
+            Self::XenPvh => targets::xen_pvh(),
+        }
     }
+
+    /// Where the agent runs, if the hypervisor is Xen.
+    pub const fn xen_guest(self) -> Option<xen::Guest> {
+        match self {
+            Self::ReferenceHvm | Self::ReferencePv => None,
+            Self::XenPv => Some(xen::Guest::PvDom0),
+            Self::XenDomu => Some(xen::Guest::PvDomU),
+            Self::XenPvh => Some(xen::Guest::PvhDom0),
+        }
+    }
+}
+
+/// The hypercalls that the target of this name knows; those of the reference hypervisor where there is no such target any more.
+pub fn interface_of(target: &str) -> &'static Interface {
+    Target::from_str(target, false).map_or_else(|_| interface(), Target::interface)
 }
 
 /// A target with the switches of one campaign.
@@ -83,29 +105,13 @@ pub struct Settings {
     core: Option<usize>,
     oracles: Oracles,
     checked: bool,
-    /// The hypervisor, if it is not the one that this executable carries.
+    /// The reference hypervisor, if it is not the one that this executable carries.
     image: Option<Image>,
     /// Xen's image, uncompressed, and the agent's for it.
     xen: Option<(Vec<u8>, Vec<u8>)>,
+    /// Further words for Xen's command line.
+    xen_words: String,
 }
-
-/// Families and operations that mean something else, or nothing, in the initial domain of Xen: they end it or the machine by
-/// design, wait for something that never comes, need the harness, or run code of their own.
-const NOT_IN_DOM0: &[&str] = &[
-    "sched_op.shutdown",
-    "sched_op.remote_shutdown",
-    "sched_op.block",
-    "sched_op.poll",
-    "vcpu_op.down",
-    "agent.exec",
-    "agent.outb",
-    "agent.grant_access",
-    "agent.grant_revoke",
-    "agent.grant_sub_page",
-    "agent.grant_transitive",
-    "coverage_op",
-    "raw",
-];
 
 /// What the hypervisor looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -146,6 +152,7 @@ impl Settings {
             checked: false,
             image: None,
             xen: None,
+            xen_words: String::new(),
         })
     }
 
@@ -154,7 +161,7 @@ impl Settings {
     /// # Errors
     /// When the target is another hypervisor.
     pub fn with_image(self, image: Image) -> anyhow::Result<Self> {
-        if self.target == Target::XenPv {
+        if self.target.xen_guest().is_some() {
             bail!("--image is a build of the reference hypervisor, and the target {} has none", self.target);
         }
         Ok(Self { image: Some(image), ..self })
@@ -171,16 +178,22 @@ impl Settings {
     /// # Errors
     /// That there is none, or why it cannot be read.
     pub fn with_xen(self, path: Option<&Path>) -> anyhow::Result<Self> {
-        if self.target != Target::XenPv {
+        if self.target.xen_guest().is_none() {
             return Ok(self);
         }
         let path = path.map(Path::to_owned).or_else(xen::installed).context(
-            "there is no /boot/xen-*.gz: install the package xen-hypervisor-*-amd64, or name an image with --xen",
+            "no image of Xen: --install unpacks the distribution's (package xen-hypervisor-*-amd64), --xen names another",
         )?;
         let image =
             xen::read_image(&path).with_context(|| format!("cannot read Xen's image {}", path.display()))?;
         let agent = xen::agent(images::AGENT).context("the agent's image has an unknown form")?;
         Ok(Self { xen: Some((image, agent)), ..self })
+    }
+
+    /// The same with further words for Xen's command line. Of no effect on targets without Xen.
+    #[must_use]
+    pub fn with_xen_words(self, words: &str) -> Self {
+        Self { xen_words: words.to_owned(), ..self }
     }
 
     /// The hypercalls that this target knows.
@@ -254,7 +267,10 @@ impl Settings {
     /// # Errors
     /// As [`Self::start`], or that this target's code is not known.
     pub fn start_noting_paths(&self) -> Result<qemu::QemuEngine, EngineError> {
-        let code = images::code_of(self.hypervisor()).filter(|_| self.target != Target::XenPv);
+        let code = match (&self.xen, self.target.xen_guest()) {
+            (Some((image, _)), Some(guest)) => Some(xen::Foreign::xen(image, guest).text),
+            _ => images::code_of(self.hypervisor()),
+        };
         let code = code.ok_or(EngineError::NoImage("a hypervisor whose code is known"))?;
         self.start_as(qemu::QemuConfig { path_of: Some(code), ..self.machine()? })
     }
@@ -273,16 +289,16 @@ impl Settings {
     /// That there is no image.
     fn machine(&self) -> Result<qemu::QemuConfig, EngineError> {
         let core = self.core.or_else(|| crate::doctor::usable_cores().first().copied());
-        if self.target == Target::XenPv {
+        if let Some(guest) = self.target.xen_guest() {
             let (image, agent) = self.xen.as_ref().ok_or(EngineError::NoImage("Xen"))?;
             return Ok(qemu::QemuConfig {
                 binary: self.qemu.clone(),
                 reset: self.reset,
                 note_pages: self.checked,
-                cmdline: xen::COMMAND_LINE.to_owned(),
+                cmdline: guest.command_line(&self.xen_words),
                 core,
-                ram_size: xen::RAM_SIZE as usize,
-                foreign: Some(xen::Foreign::xen(image)),
+                ram_size: guest.ram_size() as usize,
+                foreign: Some(xen::Foreign::xen(image, guest)),
                 budget: xen::BUDGET,
                 boot_limit: xen::BOOT_LIMIT,
                 ..qemu::QemuConfig::new(image.clone(), agent.clone(), images::PLUGIN.to_vec())
@@ -327,7 +343,7 @@ impl Settings {
         let mode = match self.target {
             Target::ReferenceHvm => "mode=hvm",
             // No word of Xen's is said here.
-            Target::ReferencePv | Target::XenPv => "mode=pv",
+            Target::ReferencePv | Target::XenPv | Target::XenDomu | Target::XenPvh => "mode=pv",
         };
         let mut words = vec![mode.to_owned()];
         if !self.plants.is_empty() {
@@ -346,6 +362,9 @@ impl Settings {
     /// # Errors
     /// What is wrong with the image.
     pub fn symbols(&self) -> anyhow::Result<Symbols> {
-        Symbols::from_elf(self.xen.as_ref().map_or_else(|| self.hypervisor(), |(image, _)| image))
+        match &self.xen {
+            Some((image, _)) => Ok(Symbols::from_functions(xen::functions(image))),
+            None => Symbols::from_elf(self.hypervisor()),
+        }
     }
 }

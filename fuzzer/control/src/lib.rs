@@ -16,9 +16,11 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
+/// Most places in a hypervisor that knows nothing of us at which it has given up, or at which a domain ends.
+pub const MAX_ENDS: usize = 4;
 /// Longest error message, in bytes.
 pub const MAX_ERROR: usize = 1024;
 /// Offset of the staged poke data in the file.
@@ -75,9 +77,9 @@ pub enum End {
     Ready = 0,
     /// The done marker.
     Done = 1,
-    /// The idle marker.
+    /// The idle marker, or one of [`Control::domain_ends`].
     Idle = 2,
-    /// The crash marker.
+    /// The crash marker, or one of [`Control::ends`].
     Crash = 3,
     /// The hypervisor did not come back from one exit within its budget, or halted for ever.
     Hang = 4,
@@ -189,13 +191,28 @@ pub struct Control {
     /// Bytes of the code whose blocks are counted or noted. Zero: the hypervisor counts for itself, and nobody wants a path.
     pub edges_len: AtomicU64,
     /// Privilege level whose markers are honoured: 0 for those of the hypervisor itself, 3 for those of an agent under a hypervisor
-    /// that knows none; written by the host before QEMU starts.
+    /// that knows none, 0 with [`SVM_GUEST`] for those of such an agent in an SVM guest; written by the host before QEMU starts.
     pub marker_ring: AtomicU32,
     /// Words of a path that the file has room for. Zero: edges are counted, no path is noted. Written by the host before QEMU starts.
     pub path_room: AtomicU32,
     /// Words of the last execution's path, those included for which there was no room.
     pub path_len: AtomicU64,
+    /// Guest-virtual addresses at which a hypervisor that knows nothing of us has given up; zero for none. Written by the host
+    /// before QEMU starts.
+    pub ends: [AtomicU64; MAX_ENDS],
+    /// Guest-virtual addresses at which such a hypervisor ends a domain, for what that has done; zero for none. Written by the host before
+    /// QEMU starts.
+    pub domain_ends: [AtomicU64; MAX_ENDS],
+    /// Guest-virtual address at which such a hypervisor breaks a long call off, for the guest to repeat it; zero if there is none. Written
+    /// by the host before QEMU starts.
+    pub breaks_off: AtomicU64,
+    /// Guest-virtual address at which such a hypervisor is entered by system calls of a pv guest, which a path notes as [`EXIT`]s; zero if
+    /// there is none. Written by the host before QEMU starts.
+    pub enters: AtomicU64,
 }
+
+/// In [`Control::marker_ring`]: of code that an SVM guest executes.
+pub const SVM_GUEST: u32 = 4;
 
 /// In [`Control::reset_by`]: the plugin resets the machine between two executions, when the doorbell rings.
 pub const BY_PLUGIN: u32 = 0;
@@ -215,7 +232,7 @@ const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 192 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 208 + MAX_ENDS * 16 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {

@@ -18,6 +18,9 @@ use crate::counter::BLOCKS;
 /// Looks at a guest that has executed no block since the look before, after which it is taken to execute none ever again.
 const FRUITLESS_LOOKS: u32 = 10;
 
+/// How much longer a hypervisor that knows nothing of us may take, in times of its limit, before it hangs.
+const EXTENSION: u64 = 16;
+
 /// What a run may cost; see [`Control`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -51,6 +54,8 @@ pub(crate) struct Account {
     looked_at: AtomicU64,
     /// Looks in a row that found a guest where the one before had found it.
     fruitless: AtomicU32,
+    /// Blocks that the hypervisor has been granted beyond its limit.
+    extended: AtomicU64,
 }
 
 /// Reads a number of this run.
@@ -59,15 +64,26 @@ fn get(number: &AtomicU64) -> u64 {
 }
 
 impl Account {
-    /// A run begins, in the hypervisor.
-    pub(crate) fn reset(&self) {
+    /// A run begins, in a guest or in the hypervisor.
+    pub(crate) fn reset(&self, in_guest: bool) {
         BLOCKS.store(0, Ordering::Relaxed);
         self.since.store(0, Ordering::Relaxed);
-        self.in_guest.store(false, Ordering::Relaxed);
+        self.in_guest.store(in_guest, Ordering::Relaxed);
         self.exits.store(0, Ordering::Relaxed);
         self.guest_blocks.store(0, Ordering::Relaxed);
         self.looked_at.store(0, Ordering::Relaxed);
         self.fruitless.store(0, Ordering::Relaxed);
+        self.extended.store(0, Ordering::Relaxed);
+    }
+
+    /// Grants the hypervisor [`EXTENSION`] times its limit. False where it has been granted before.
+    pub(crate) fn extend(&self, limits: Limits) -> bool {
+        self.extended.swap(limits.exit_blocks.saturating_mul(EXTENSION), Ordering::Relaxed) == 0
+    }
+
+    /// True where the hypervisor was granted more than its limit.
+    pub(crate) fn extended(&self) -> bool {
+        get(&self.extended) != 0
     }
 
     /// True where the processor belongs to a guest.
@@ -120,7 +136,7 @@ impl Account {
     pub(crate) fn over(&self, limits: Limits) -> Option<End> {
         let spent = get(&BLOCKS).saturating_sub(get(&self.since));
         let (hypervisor, guest) = if self.in_guest() { (0, spent) } else { (spent, 0) };
-        if hypervisor > limits.exit_blocks {
+        if hypervisor > limits.exit_blocks.saturating_add(get(&self.extended)) {
             Some(End::Hang)
         } else if get(&self.exits) > limits.exits
             || get(&self.guest_blocks).saturating_add(guest) > limits.guest_blocks
@@ -152,7 +168,7 @@ mod tests {
         let account = Account::default();
         let run = |blocks| BLOCKS.fetch_add(blocks, Ordering::Relaxed);
 
-        account.reset();
+        account.reset(false);
         run(10);
         assert!(account.enter_guest(limits), "all of the budget, but no more");
         run(60);
@@ -165,20 +181,36 @@ mod tests {
         assert_eq!(account.over(limits), Some(End::Hang), "the verdict stays");
         assert_eq!(account.blocks(limits, End::Hang), 80);
 
-        account.reset();
+        account.reset(false);
         assert!(account.enter_guest(limits));
         run(101);
         assert_eq!(account.over(limits), Some(End::Runaway));
         assert!(!account.leave_guest(limits));
 
-        account.reset();
+        account.reset(false);
         for _ in 0..3 {
             assert!(account.enter_guest(limits) && account.leave_guest(limits));
         }
         assert!(!account.enter_guest(limits), "one exit too many");
         assert_eq!(account.over(limits), Some(End::Runaway));
 
-        account.reset();
+        account.reset(true);
+        run(60);
+        assert!(account.leave_guest(limits), "a run that begins in a guest");
+        run(11);
+        assert_eq!(account.over(limits), Some(End::Hang));
+
+        account.reset(false);
+        run(11);
+        assert!(account.extend(limits) && account.extended());
+        run(EXTENSION * 10 - 1);
+        assert_eq!(account.over(limits), None, "much more");
+        run(1);
+        assert!(account.over(limits) == Some(End::Hang) && !account.extend(limits));
+        assert_eq!(account.blocks(limits, End::Hang), 10, "a figure that does not depend on it");
+
+        account.reset(false);
+        assert!(!account.extended());
         let look_often = || (0..FRUITLESS_LOOKS).any(|_| account.look());
         assert!(!look_often() && !account.look(), "the hypervisor's own standstill is no runaway");
         assert!(account.enter_guest(limits));

@@ -12,6 +12,8 @@
 use core::ffi::{CStr, c_void};
 use core::ops::Range;
 
+use hyperfuzz_control::SVM_GUEST;
+
 use crate::qemu::{Cpu, Qemu, VmStateDescription, VmStateField};
 
 /// DR7 bits that arm a breakpoint: L0 G0 … L3 G3 (Intel SDM volume 3, 18.2.4).
@@ -156,9 +158,11 @@ impl Layout {
         unsafe { cpu.cast::<u8>().add(self.cr + 3 * 8).cast::<u64>().write_volatile(value) }
     }
 
-    /// True where code of this privilege level runs, not in an SVM guest. That of the hypervisor itself has level 0.
-    pub(crate) fn host_mode(&self, cpu: *mut Cpu, ring: u32) -> bool {
-        Self::read::<u32>(cpu, self.hflags) & (HF_GUEST | HF_CPL) == ring & HF_CPL
+    /// True where code of this privilege level runs, which is that of an SVM guest where [`SVM_GUEST`] is added. The hypervisor itself
+    /// has level 0.
+    pub(crate) fn runs_at(&self, cpu: *mut Cpu, level: u32) -> bool {
+        let guest = if level & SVM_GUEST == 0 { 0 } else { HF_GUEST };
+        Self::read::<u32>(cpu, self.hflags) & (HF_GUEST | HF_CPL) == guest | level & HF_CPL
     }
 
     /// True where interrupts are taken.
@@ -194,15 +198,16 @@ pub(crate) struct CpuState {
 }
 
 impl CpuState {
-    /// Saves the CPU, which executes the ready marker at this privilege level. To be called between two blocks, on the CPU's own
+    /// Saves the CPU, which executes the ready marker at this level ([`Layout::runs_at`]). To be called between two blocks, on the CPU's own
     /// thread.
     ///
     /// # Errors
     /// If the CPU is in a state that cannot be restored.
-    pub(crate) fn save(layout: &Layout, cpu: *mut Cpu, ring: u32) -> Result<Self, String> {
-        if !layout.host_mode(cpu, ring) {
+    pub(crate) fn save(layout: &Layout, cpu: *mut Cpu, level: u32) -> Result<Self, String> {
+        if !layout.runs_at(cpu, level) {
             return Err(
-                "the ready marker was not executed in host mode, or VMRUN follows it without a jump".into()
+                "the ready marker was not executed where it should be, or VMRUN follows it without a jump"
+                    .into(),
             );
         }
         let dr7 = layout.dr7(cpu);

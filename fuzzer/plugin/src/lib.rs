@@ -28,6 +28,7 @@ mod counter;
 mod cpu;
 mod devices;
 mod edges;
+mod iommu;
 mod jumps;
 mod memory;
 mod outside;

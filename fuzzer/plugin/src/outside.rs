@@ -191,7 +191,7 @@ impl Outside {
 
     /// A run begins; the vCPU stands still.
     fn begin(&self) {
-        self.account.reset();
+        self.account.reset(false);
         path::clear(self.control);
         *lock(&self.began) = Some(Instant::now());
         self.control.state.store(State::Running as u32, Ordering::Relaxed);

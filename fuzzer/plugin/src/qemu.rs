@@ -149,6 +149,7 @@ symbols! {
     lock: unsafe extern "C" fn(*const c_char, c_int) = c"qemu_mutex_lock_iothread_impl" | c"bql_lock_impl";
     unlock: unsafe extern "C" fn() = c"qemu_mutex_unlock_iothread" | c"bql_unlock";
     disable_ticks: unsafe extern "C" fn() = c"cpu_disable_ticks";
+    enable_ticks: unsafe extern "C" fn() = c"cpu_enable_ticks";
     // Memory.
     foreach_block: unsafe extern "C" fn(unsafe extern "C" fn(*mut RamBlock, *mut c_void) -> c_int, *mut c_void) -> c_int
         = c"qemu_ram_foreach_block";

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
-use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, State};
+use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, SVM_GUEST, State};
 use rustix::thread::futex;
 
 use crate::api::Callback;
@@ -22,6 +22,7 @@ use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
 use crate::edges;
+use crate::iommu::Iommu;
 use crate::jumps::Jumps;
 use crate::memory::{Memory, Restored};
 use crate::path;
@@ -29,9 +30,11 @@ use crate::qemu::{Cpu, Qemu};
 use crate::tables;
 use crate::translate::{BEGINS_BLOCK, Callbacks, Observer};
 
+mod foreign;
 mod shutdown;
 mod turns;
 
+use foreign::Verdict;
 use shutdown::state_changed;
 use turns::{TablesPlace, guest_entered, guest_left, tables_due};
 
@@ -64,6 +67,8 @@ enum Phase {
 struct Snapshot {
     cpu: CpuState,
     devices: Devices,
+    /// Where the machine has one.
+    iommu: Option<Iommu>,
 }
 
 /// What only the vCPU's thread uses, and QEMU's main thread while the vCPU stands still.
@@ -147,14 +152,14 @@ impl Plugin {
         self.phase.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Privilege level whose markers are honoured.
+    /// Privilege level whose markers are honoured; see [`Layout::runs_at`].
     fn marker_ring(&self) -> u32 {
         self.control.marker_ring.load(Ordering::Relaxed)
     }
 
-    /// True where the hypervisor below the agent is not ours: it takes interrupts, and accesses devices by other means than ports.
-    fn foreign(&self) -> bool {
-        self.marker_ring() != 0
+    /// True where the agent is in an SVM guest of such a hypervisor, whose machine has an IOMMU.
+    fn in_foreign_guest(&self) -> bool {
+        self.marker_ring() & SVM_GUEST != 0
     }
 
     /// Tells the host that the plugin cannot go on.
@@ -191,13 +196,14 @@ impl Plugin {
         let cpu_state = CpuState::save(&self.layout, cpu, self.marker_ring())?;
         // Not earlier: in the middle of a block registers need not be in memory.
         self.control.beacon.store(self.layout.rdi(cpu), Ordering::Relaxed);
+        let iommu = if self.in_foreign_guest() { Some(Iommu::save()?) } else { None };
         let devices = Devices::save(&self.qemu)?;
         let mut machine = self.machine();
         let root = tables::root(cpu_state.cr3());
         machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu, root);
         // What the boot did to the devices is part of the snapshot.
         PORT_ACCESSES.store(0, Ordering::Relaxed);
-        machine.snapshot = Some(Snapshot { cpu: cpu_state, devices });
+        machine.snapshot = Some(Snapshot { cpu: cpu_state, devices, iommu });
         // Where no marker says whose turn it is, one table is for all.
         machine.jumps = if self.foreign() { None } else { Jumps::find(cpu) };
         Ok(())
@@ -259,6 +265,7 @@ impl Plugin {
                 // SAFETY: the big lock is held.
                 unsafe { (self.qemu.disable_ticks)() };
                 snapshot.devices.restore(&self.qemu)?;
+                snapshot.iommu.iter().for_each(Iommu::restore);
                 control.device_resets.fetch_add(1, Ordering::Relaxed);
             }
             snapshot.cpu.restore(&self.qemu, cpu);
@@ -275,7 +282,7 @@ impl Plugin {
         self.apply_pokes(memory)?;
         edges::clear(control);
         path::clear(control);
-        self.account.reset();
+        self.account.reset(self.in_foreign_guest());
         self.reached.store(End::Ready as u32, Ordering::Relaxed);
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         let now = Instant::now();
@@ -349,11 +356,15 @@ impl Plugin {
             None | Some(End::Ready) => end,
             Some(reached) => reached,
         };
-        match self.account.over(Limits::of(self.control)) {
-            // An agent on its own way, not the hypervisor below it.
-            Some(End::Hang) if self.foreign() && self.layout.host_mode(cpu, self.marker_ring()) => {
-                Some(End::Runaway)
+        let over = self.account.over(Limits::of(self.control));
+        if self.foreign() {
+            match self.judge_foreign(cpu, over, reached) {
+                Verdict::GoesOn => return None,
+                Verdict::Ended(end) => return Some(end),
+                Verdict::AsAlways => {}
             }
+        }
+        match over {
             Some(over) => Some(over),
             None if reached == End::Hang && self.layout.halted_for_ever(cpu) => {
                 // The idle loop of a hypervisor waits for interrupts.
@@ -396,6 +407,10 @@ impl Observer for Plugin {
         Some((tables_due, self.tables_argument(offset, behind)))
     }
 
+    fn place(&self, address: u64) -> Option<Callback> {
+        self.foreign_place(address)
+    }
+
     fn blocks_gone(&self) {
         self.forget_jumps();
     }
@@ -421,7 +436,20 @@ fn marker_context(vcpu: c_uint) -> Option<(&'static Plugin, *mut Cpu)> {
     let plugin = plugin()?;
     // SAFETY: no precondition; the CPU exists, as it executes the marker.
     let cpu = unsafe { (plugin.qemu.get_cpu)(c_int::try_from(vcpu).ok()?) };
-    (!cpu.is_null() && plugin.layout.host_mode(cpu, plugin.marker_ring())).then_some((plugin, cpu))
+    (!cpu.is_null() && plugin.layout.runs_at(cpu, plugin.marker_ring())).then_some((plugin, cpu))
+}
+
+/// The plugin and the CPU that executes VMRUN or goes on behind it, or a marker that says the same, at this offset in guest memory, if
+/// that is the hypervisor's.
+fn switch_context(vcpu: c_uint, offset: u64) -> Option<(&'static Plugin, *mut Cpu)> {
+    let plugin = plugin()?;
+    if !plugin.foreign() {
+        return marker_context(vcpu).filter(|_| plugin.control.in_text(offset));
+    }
+    // Places of its own were noted, and no markers.
+    // SAFETY: as in `marker_context`.
+    let cpu = unsafe { (plugin.qemu.get_cpu)(c_int::try_from(vcpu).ok()?) };
+    (!cpu.is_null() && plugin.layout.runs_at(cpu, 0)).then_some((plugin, cpu))
 }
 
 /// Runs before each ready marker.

@@ -11,7 +11,7 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 
 use hyperfuzz_control::Control;
 
-use crate::api::{Api, Block, Callback, PluginId};
+use crate::api::{Api, Block, Callback, MAX_CODE, PluginId};
 use crate::{edges, path};
 
 /// Whoever wants to know what code does: a machine that is reset in this process, or one that the host resets.
@@ -23,6 +23,10 @@ pub(crate) trait Observer: Sync {
     /// What is called before a marker at this offset whose block begins with it and goes on with `mov cr3, rdi`, behind which, in
     /// virtual memory, the hypervisor goes on; none if that is executed like anything else.
     fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
+        None
+    }
+    /// What is called before the block at this guest-virtual address, beside what is called before all.
+    fn place(&self, _address: u64) -> Option<Callback> {
         None
     }
     /// True where the edges of a hypervisor that does not do it itself are counted.
@@ -60,11 +64,16 @@ fn exits_to() -> MutexGuard<'static, Vec<usize>> {
     EXITS_TO.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes that VMRUN was translated at this offset. False where that is no business of the hypervisor's.
-fn note_vmrun(control: &Control, offset: usize) -> bool {
-    // Where the hypervisor's code lies is not known before the snapshot.
-    let known = control.text_len.load(Ordering::Relaxed) != 0;
-    if known && !control.in_text(offset as u64) {
+/// Notes that VMRUN was translated at this offset and virtual address. False where that is no business of the hypervisor's.
+fn note_vmrun(control: &Control, offset: usize, address: u64) -> bool {
+    let its_own = if is_foreign(control) {
+        // The text in memory is the agent's.
+        edges::argument(control, address).is_some()
+    } else {
+        // Where the hypervisor's code lies is not known before the snapshot.
+        control.text_len.load(Ordering::Relaxed) == 0 || control.in_text(offset as u64)
+    };
+    if !its_own {
         return false;
     }
     let mut exits_to = exits_to();
@@ -75,6 +84,11 @@ fn note_vmrun(control: &Control, offset: usize) -> bool {
         exits_to.push(next);
     }
     noted || room
+}
+
+/// True where the hypervisor knows nothing of us.
+fn is_foreign(control: &Control) -> bool {
+    control.marker_ring.load(Ordering::Relaxed) != 0
 }
 
 /// True where the hypervisor goes on at this offset after a VM exit.
@@ -145,15 +159,33 @@ fn accesses_port(code: &[u8]) -> bool {
     }
 }
 
+/// True for a string instruction that is repeated, given as its bytes and how many of them count. Opcodes: as above.
+fn is_repeated((code, len): ([u8; MAX_CODE], usize)) -> bool {
+    let is_prefix = |byte: &u8| matches!(byte, 0x66 | 0x67 | 0xf2 | 0xf3) || (0x40..0x50).contains(byte);
+    let code = &code[..len];
+    let prefixes = code.iter().position(|byte| !is_prefix(byte)).unwrap_or(len);
+    code[..prefixes].iter().any(|byte| matches!(byte, 0xf2 | 0xf3))
+        && matches!(code[prefixes..], [0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf, ..])
+}
+
 /// Runs when a block is translated, on the vCPU's thread.
 unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
     let Some((api, observer)) = OBSERVED.get() else { return };
     // SAFETY: what QEMU passes, during the callback.
     let block = unsafe { api.block(block) };
     let callbacks = observer.callbacks();
-    block.count();
-    let (control, address) =
-        (observer.control(), block.instructions().next().map(|first| first.virtual_address()));
+    let control = observer.control();
+    let first = block.instructions().next();
+    // The steps of a string instruction are blocks of their own, and say nothing but how much it moves.
+    let foreign = control.marker_ring.load(Ordering::Relaxed) != 0;
+    let step = foreign && first.as_ref().is_some_and(|first| is_repeated(first.code()));
+    let address = first.filter(|_| !step).map(|first| first.virtual_address());
+    if !step {
+        block.count();
+    }
+    if let Some(callback) = address.and_then(|address| observer.place(address)) {
+        block.before(callback, ptr::null_mut());
+    }
     if path::is_wanted(control) {
         if let Some(argument) = address.and_then(|address| path::argument(control, address)) {
             block.before(path::block_reached, argument);
@@ -185,7 +217,8 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
         }
         if code == VMRUN {
             let offset = observer.translated(insn.host_address());
-            if let Some(offset) = offset.filter(|&offset| note_vmrun(observer.control(), offset)) {
+            if let Some(offset) = offset.filter(|&offset| note_vmrun(control, offset, insn.virtual_address()))
+            {
                 insn.before(callbacks.enter, switch_argument(offset));
             }
         }
@@ -198,6 +231,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
             Marker::Ready => {
                 insn.before(callbacks.ready, ready_argument(insn.virtual_address(), index == 0));
             }
+            Marker::Enter | Marker::Leave if is_foreign(control) => {}
             Marker::Enter => insn.before(callbacks.enter, switch_argument(offset)),
             Marker::Leave => insn.before(callbacks.leave, switch_argument(offset)),
             Marker::Tables => {
@@ -230,5 +264,21 @@ mod tests {
         assert!(!accesses_port(&[0x0f, 0x0b]), "ud2");
         assert!(!accesses_port(&[0x48, 0x89, 0xec]), "mov rsp, rbp");
         assert!(!accesses_port(&[]));
+    }
+
+    #[test]
+    fn tells_string_instructions_that_are_repeated() {
+        let is = |code: &[u8]| {
+            let mut bytes = [0; MAX_CODE];
+            bytes[..code.len()].copy_from_slice(code);
+            is_repeated((bytes, code.len()))
+        };
+        assert!(is(&[0xf3, 0xaa]), "rep stosb");
+        assert!(is(&[0xf3, 0x48, 0xa5]), "rep movsq");
+        assert!(is(&[0xf2, 0xae]), "repne scasb");
+        assert!(!is(&[0xaa]), "stosb");
+        assert!(!is(&[0xf3, 0x90]), "pause");
+        assert!(!is(&[0xf3, 0x0f, 0x1e, 0xfa]), "endbr64");
+        assert!(!is(&[0xa8, 0xf3]), "test al, 0xf3");
     }
 }

@@ -105,7 +105,7 @@ impl<'a, O: Outlet> Runner<'a, O> {
         about: About,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let elsewhere = settings.on(settings.target().other_mode());
+        let elsewhere = settings.target().other_mode().map(|mode| settings.on(mode));
         Self {
             outlet,
             examiner: Examiner { classifier, elsewhere, replays: care.replays, stop, about },

@@ -1,24 +1,17 @@
-//! `hyperfuzz doctor`, and the installation of what is missing.
+//! `hyperfuzz doctor`.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::json;
 
-use super::Exit;
+use super::{Exit, packages};
 use crate::{
     doctor::{self, Check, Verdict},
     images,
     report::{live::emit, output::say},
     target::RAM_SIZE,
 };
-
-/// The distribution's package that holds QEMU.
-const PACKAGE: &str = "qemu-system-x86";
 
 /// Arguments of `hyperfuzz doctor`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +30,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut checks = doctor::examine(&args.qemu, RAM_SIZE);
     if args.install && doctor::worst(&checks) == Verdict::Missing {
-        install()?;
+        packages::install_qemu()?;
         checks = doctor::examine(&args.qemu, RAM_SIZE);
     }
     let usable = doctor::worst(&checks) != Verdict::Missing;
@@ -78,7 +71,7 @@ pub(super) fn require(qemu: &Path, may_install: bool) -> anyhow::Result<()> {
     };
     let Some(first) = missing() else { return Ok(()) };
     if may_install {
-        install()?;
+        packages::install_qemu()?;
         let Some(still) = missing() else { return Ok(()) };
         bail!("{}: {}; {}", still.name, still.found, still.advice.unwrap_or("see `hyperfuzz doctor`"));
     }
@@ -88,32 +81,4 @@ pub(super) fn require(qemu: &Path, may_install: bool) -> anyhow::Result<()> {
         first.found,
         first.advice.unwrap_or("no advice")
     );
-}
-
-/// Installs QEMU with the distribution's package manager.
-fn install() -> anyhow::Result<()> {
-    if which("apt-get").is_none() {
-        bail!("--install works with apt-get only; install QEMU for x86-64 guests with your package manager");
-    }
-    let prefix: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo", "-n"] };
-    let steps: [&[&str]; 2] =
-        [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", PACKAGE]];
-    for step in steps {
-        let words: Vec<_> = prefix.iter().chain(step).copied().collect();
-        let _ = writeln!(std::io::stderr(), "running: {}", words.join(" "));
-        let output = Command::new(words[0])
-            .args(&words[1..])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .output()
-            .with_context(|| format!("cannot run {}; install the package {PACKAGE} yourself", words[0]))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`{}` failed: {}; install the package {PACKAGE} yourself", words.join(" "), said.trim());
-        }
-    }
-    Ok(())
-}
-
-fn which(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }

@@ -2,15 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context;
-
 use super::{
     Exit,
-    options::{CampaignOptions, TargetOptions, cores, duration},
+    options::{CampaignOptions, TargetOptions, duration},
     session::{Many, session},
 };
-use crate::doctor::usable_cores;
-
 /// Arguments of `hyperfuzz fuzz`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -45,24 +41,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         now.as_nanos() as u64
     });
     let settings = args.target.settings()?;
-    let many = many(&args)?;
+    let many = Many::wanted(args.cores.as_deref(), args.target.core, args.listen, args.join)?;
     let session = session(&settings, &args.dir, seed, args.time, &args.campaign, many)?;
     session.print_end(&args.campaign);
     Ok(session.exit())
-}
-
-/// Several workers, if there shall be more than one, or other machines.
-///
-/// # Errors
-/// Processors that there are not.
-fn many(args: &Args) -> anyhow::Result<Option<Many>> {
-    let (listen, join) = (args.listen.clone(), args.join.clone());
-    let usable = usable_cores();
-    let cores = match (&args.cores, args.target.core) {
-        (Some(text), _) => cores(text, &usable).with_context(|| format!("--cores {text}"))?,
-        (None, Some(core)) => vec![core],
-        (None, None) => usable.first().copied().into_iter().collect(),
-    };
-    let alone = cores.len() == 1 && listen.is_none() && join.is_none();
-    Ok((!alone).then_some(Many { cores, listen, join }))
 }

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::Exit;
 use crate::{
-    campaign::operations::Record,
-    interface::{FAMILIES, interface},
+    campaign::{operations::Record, store},
+    interface::interface,
     report::{interface as report, live::emit, output},
+    target::{self, Target},
 };
 
 /// Arguments of `hyperfuzz interface`.
@@ -22,13 +23,22 @@ pub(super) struct Args {
     /// (an edge counts for each operation of that program). Entries of multicalls have no results of their own.
     #[arg(long, value_name = "DIR")]
     campaign: Option<PathBuf>,
+    /// What this target knows. Without it, that of the campaign, or the reference hypervisor.
+    #[arg(long)]
+    target: Option<Target>,
     /// Write lines of JSON, one for each operation.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let known: Vec<&str> = FAMILIES.iter().map(|(family, ..)| *family).collect();
+    let interface = match (args.target, &args.campaign) {
+        (Some(target), _) => target.interface(),
+        (None, Some(dir)) => store::description(dir)
+            .map_or_else(|_| interface(), |description| target::interface_of(&description.target)),
+        (None, None) => interface(),
+    };
+    let known: Vec<&str> = interface.families().iter().map(|(family, ..)| *family).collect();
     if let Some(family) = args.families.iter().find(|family| !known.contains(&family.as_str())) {
         bail!("there is no family {family}; there are {}", known.join(", "));
     }
@@ -46,7 +56,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             }
         }
     };
-    let entries = report::entries(interface(), &args.families, record.as_ref());
+    let entries = report::entries(interface, &args.families, record.as_ref());
     if args.json {
         entries.iter().for_each(emit);
         if let Some(record) = &record {

@@ -12,6 +12,7 @@ mod export;
 mod fuzz;
 mod interface;
 mod options;
+mod packages;
 mod regress;
 mod replay;
 mod report;

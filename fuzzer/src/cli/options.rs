@@ -8,7 +8,10 @@ use include_dir::{Dir, include_dir};
 
 use crate::{
     campaign::{check::Every, findings::Stored, runner::Care, store},
-    engine::version::{self, Reset},
+    engine::{
+        version::{self, Reset},
+        xen,
+    },
     images::Image,
     program::{Program, model::CALLS, text},
     target::{Oracles, Settings, Target},
@@ -17,6 +20,8 @@ use crate::{
 
 /// One well-formed call per sub-operation, as the repository has them.
 static SEEDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../corpora/seeds");
+/// What campaigns on Xen itself start from beside them.
+static XEN_SEEDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../corpora/xen");
 
 /// What is fuzzed, and with which machine.
 #[derive(Clone, Debug, Args)]
@@ -43,10 +48,13 @@ pub(super) struct TargetOptions {
     /// Another build of the reference hypervisor, an ELF file, instead of the one that this executable carries.
     #[arg(long = "image", value_name = "PATH")]
     pub(super) hypervisor: Option<PathBuf>,
-    /// Image of Xen for the targets that have it; the newest in /boot, if not given.
-    #[arg(long, value_name = "PATH", hide = true)]
+    /// Image of Xen for the targets that have it, compressed or not; the newest that is installed or was unpacked, if not given.
+    #[arg(long, value_name = "PATH")]
     pub(super) xen: Option<PathBuf>,
-    /// Install missing packages of the distribution.
+    /// Further words for Xen's command line.
+    #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
+    pub(super) xen_args: String,
+    /// Install missing packages of the distribution. Xen's is only unpacked, into this user's directory for caches.
     #[arg(long)]
     pub(super) install: bool,
 }
@@ -63,6 +71,7 @@ impl Default for TargetOptions {
             core: None,
             hypervisor: None,
             xen: None,
+            xen_args: String::new(),
             install: false,
         }
     }
@@ -89,7 +98,20 @@ impl TargetOptions {
             Some(path) => settings.with_image(Image::read(path)?)?,
             None => settings,
         };
-        settings.with_oracles(self.oracles.unwrap_or_default()).with_xen(self.xen.as_deref())
+        let xen = self.chosen().xen_guest().is_some();
+        if xen && !self.plant.is_empty() {
+            bail!(
+                "--plant: the bugs are planted in the reference hypervisor, and {} has none",
+                self.chosen()
+            );
+        }
+        if xen && self.install && self.xen.is_none() && xen::installed().is_none() {
+            super::packages::unpack_xen()?;
+        }
+        settings
+            .with_oracles(self.oracles.unwrap_or_default())
+            .with_xen_words(&self.xen_args)
+            .with_xen(self.xen.as_deref())
     }
 
     /// The options to repeat a finding with: its target and its planted bugs, unless others are named, and a look at all frames, for which
@@ -161,10 +183,16 @@ impl CampaignOptions {
     ///
     /// # Errors
     /// The first file that cannot be read or understood.
-    pub(super) fn initial(&self) -> anyhow::Result<Vec<Program>> {
+    pub(super) fn initial(&self, target: Target) -> anyhow::Result<Vec<Program>> {
         match self.corpus.as_str() {
             "empty" => Ok(Vec::new()),
-            "seeds" => seeds(),
+            "seeds" => {
+                let mut programs = seeds()?;
+                if target.interface().only_domain().is_some() {
+                    programs.extend(parsed(&XEN_SEEDS)?);
+                }
+                Ok(programs)
+            }
             directory => {
                 let programs = store::load_directory(directory.as_ref())
                     .context("--corpus takes `empty`, `seeds` or a directory of programs")?;
@@ -182,7 +210,12 @@ impl CampaignOptions {
 /// # Errors
 /// A seed that cannot be parsed, which the tests exclude.
 pub(super) fn seeds() -> anyhow::Result<Vec<Program>> {
-    embedded(&SEEDS)?
+    parsed(&SEEDS)
+}
+
+/// The programs of a folder that this binary carries.
+fn parsed(folder: &'static Dir<'static>) -> anyhow::Result<Vec<Program>> {
+    embedded(folder)?
         .into_iter()
         .map(|(name, source)| text::parse(source).with_context(|| format!("seed {name}")))
         .collect()

@@ -18,7 +18,6 @@ use crate::{
         live::emit,
         output::{self, say},
     },
-    target::Target,
     triage::{bucket::Classifier, trace, verify},
 };
 
@@ -48,11 +47,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let program = store::load_program(&file)?;
     let expected = Stored::beside(&file)?;
     let settings = args.target.repeating(expected.as_ref())?.settings()?;
-    if settings.target() == Target::XenPv && (args.trace || args.gdb.is_some()) {
-        bail!(
-            "--trace and --gdb know the code of the reference hypervisor only, not that of {}",
-            settings.target()
-        );
+    if settings.target().xen_guest().is_some() && args.gdb.is_some() {
+        bail!("--gdb knows the code of the reference hypervisor only, not that of {}", settings.target());
     }
     if let Some(port) = args.gdb {
         return debugger::run(&settings, &program, port).with_context(|| file.display().to_string());
@@ -74,8 +70,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             first = Some(execution.clone());
             if args.trace {
                 let symbols = classifier.symbols();
-                trace =
-                    Some(trace::trace(&mut engine, settings.hypervisor(), symbols, &program, &execution)?);
+                trace = Some(trace::trace(&mut engine, symbols, &program, &execution)?);
             }
         }
     }

@@ -6,9 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use serde_json::json;
 
-use super::{Exit, options::CampaignOptions, signals::stop_flag};
+use super::{
+    Exit,
+    options::{self, CampaignOptions},
+    signals::stop_flag,
+};
 use crate::{
     campaign::{
         check::Tally,
@@ -21,9 +26,10 @@ use crate::{
         store::{Description, FORMAT, Store},
         team::lead::{self, Outcome, Team},
     },
+    doctor::usable_cores,
     engine::{Engine, build_name},
     feedback::{self, Ended, Limits, Plan, Strategy},
-    interface::interface,
+    interface::Interface,
     program::Program,
     report::{
         ci::Figures,
@@ -49,6 +55,8 @@ pub(super) struct Session {
     /// A sample of what was executed, where one was asked for and one worker does it all.
     pub(super) sample: Vec<Vec<u8>>,
     edges: usize,
+    /// What the target knows.
+    interface: &'static Interface,
     dir: PathBuf,
     /// Whether the directory outlives the command.
     pub(super) keep: bool,
@@ -65,6 +73,28 @@ pub(super) struct Many {
     pub(super) join: Option<String>,
 }
 
+impl Many {
+    /// What was asked for, if it is more than one worker on this machine: `cores` is a number, `all` or a list, `core` the only one.
+    ///
+    /// # Errors
+    /// Processors that there are not.
+    pub(super) fn wanted(
+        cores: Option<&str>,
+        core: Option<usize>,
+        listen: Option<String>,
+        join: Option<String>,
+    ) -> anyhow::Result<Option<Self>> {
+        let usable = usable_cores();
+        let cores = match (cores, core) {
+            (Some(text), _) => options::cores(text, &usable).with_context(|| format!("--cores {text}"))?,
+            (None, Some(core)) => vec![core],
+            (None, None) => usable.first().copied().into_iter().collect(),
+        };
+        let alone = cores.len() == 1 && listen.is_none() && join.is_none();
+        Ok((!alone).then_some(Self { cores, listen, join }))
+    }
+}
+
 /// Runs one session in a campaign directory, with one worker in this process or with many in their own.
 ///
 /// # Errors
@@ -79,7 +109,8 @@ pub(super) fn session(
 ) -> anyhow::Result<Session> {
     let care = options.care();
     let settings = if options.checks() { settings.clone().checked() } else { settings.clone() };
-    let mut start = options.initial()?;
+    let interface = settings.interface();
+    let mut start = options.initial(settings.target())?;
     start.retain(|program| {
         program.operations().iter().all(|name| settings.interface().by_name(name).is_some())
     });
@@ -100,11 +131,17 @@ pub(super) fn session(
         }
     };
     let mut store = Store::open(dir, description(&settings, &build, seed))?;
-    let initial = initial_programs(&store, start)?;
+    let unexamined = store.unexamined()?;
+    let again = unexamined.len();
+    // First, so that what a killed session had seen is not forgotten again.
+    let initial: Vec<_> = unexamined.into_iter().chain(initial_programs(&store, start)?).collect();
     let stored = known_findings(&store)?;
     let known_before: BTreeSet<_> = stored.union(&options.known).cloned().collect();
     let mut live = Live::new(options.json);
-    announce(&mut live, &store, initial.len(), &known_before);
+    announce(&mut live, &store, initial.len() - again, &known_before);
+    if again > 0 {
+        live.note(&format!("{again} candidates of an earlier session, which was killed, are examined again"));
+    }
     let classifier = Classifier::new(settings.symbols()?);
     let about = about(&store);
     let deadline = time.map(|time| Instant::now() + time);
@@ -139,6 +176,7 @@ pub(super) fn session(
                 max_calls: options.max_calls,
                 care,
                 about,
+                known: options.known.clone(),
                 executions: options.execs,
                 deadline,
                 stop,
@@ -162,6 +200,7 @@ pub(super) fn session(
         elapsed: live.elapsed(),
         sample,
         edges,
+        interface,
         dir: dir.to_owned(),
         keep: true,
     })
@@ -279,7 +318,7 @@ impl Session {
     /// Writes the last lines: where everything is, and the verdict.
     pub(super) fn print_end(&self, options: &CampaignOptions) {
         let seconds = self.elapsed.as_secs_f64().max(1e-3);
-        let rows = operations::rows(interface(), &self.statistics);
+        let rows = operations::rows(self.interface, &self.statistics);
         let reached = rows.iter().filter(|row| row.reached).count();
         if options.json {
             emit(&json!({

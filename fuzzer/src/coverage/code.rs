@@ -99,11 +99,15 @@ fn next(instruction: &Instruction) -> Next {
 /// # Errors
 /// When the image cannot be read.
 pub(super) fn read(elf: &[u8]) -> anyhow::Result<Vec<Function>> {
-    let functions = functions::read(elf)?;
+    Ok(decode(&functions::read(elf)?))
+}
+
+/// Decodes functions. Calls of those that never return are [`Next::Nothing`].
+pub(super) fn decode(functions: &[functions::Function]) -> Vec<Function> {
     let mut functions: Vec<Function> =
         functions.iter().map(|function| Function::decode(&function.code, function.start)).collect();
     cut_at_calls_without_return(&mut functions);
-    Ok(functions)
+    functions
 }
 
 /// Compilers put no instruction behind a call that does not return: what follows there belongs to something else.

@@ -102,20 +102,23 @@ fn name_of(frame: &Frame) -> Option<Name> {
 }
 
 impl<'a> Code<'a> {
-    /// Decodes an ELF image.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn new(elf: &[u8], symbols: &'a Symbols) -> anyhow::Result<Self> {
-        let functions = code::read(elf)?.into_iter().map(|function| (function.start, function)).collect();
-        Ok(Self { symbols, functions, nests: RefCell::default() })
+    /// Decodes the functions of an image.
+    pub fn new(symbols: &'a Symbols) -> Self {
+        let functions = code::decode(symbols.functions()).into_iter();
+        let functions = functions.map(|function| (function.start, function)).collect();
+        Self { symbols, functions, nests: RefCell::default() }
+    }
+
+    /// Module and name of a function; its name alone where there is no debug information.
+    fn name_of(&self, frame: &Frame) -> Option<Name> {
+        if self.symbols.has_lines() { name_of(frame) } else { Some(frame.function.as_str().into()) }
     }
 
     fn nest(&self, address: u64) -> Nest {
         let mut nests = self.nests.borrow_mut();
-        let nest = nests
-            .entry(address)
-            .or_insert_with(|| self.symbols.frames(address).iter().rev().filter_map(name_of).collect());
+        let nest = nests.entry(address).or_insert_with(|| {
+            self.symbols.frames(address).iter().rev().filter_map(|frame| self.name_of(frame)).collect()
+        });
         nest.clone()
     }
 
@@ -133,7 +136,7 @@ impl<'a> Code<'a> {
             }
         }
         if block.entry {
-            let outermost = |at: &u64| self.symbols.frames(*at).last().and_then(name_of);
+            let outermost = |at: &u64| self.symbols.frames(*at).last().and_then(|frame| self.name_of(frame));
             block.begins = block.instructions.iter().find_map(|(at, _)| outermost(at));
         }
         block

@@ -44,7 +44,7 @@ pub(super) struct Target {
 }
 
 /// Makes the error of a field.
-fn bad(field: &'static str, problem: impl Into<String>) -> EngineError {
+pub(super) fn bad(field: &'static str, problem: impl Into<String>) -> EngineError {
     EngineError::Beacon { field, problem: problem.into() }
 }
 
@@ -95,8 +95,16 @@ impl Target {
             .ok()
             .and_then(|at| memory.read_struct(at))
             .ok_or_else(|| bad("address", format!("{address:#x} is not in memory")))?;
+        Self::of(memory, beacon, foreign)
+    }
+
+    /// As [`Self::read`], of a beacon that has been read.
+    ///
+    /// # Errors
+    /// As [`Self::read`], but for its address.
+    pub(super) fn of(memory: &GuestMemory, beacon: Beacon, foreign: bool) -> Result<Self, EngineError> {
         if beacon.magic != BEACON_MAGIC {
-            return Err(bad("magic", format!("{:#018x} at address {address:#x}", beacon.magic)));
+            return Err(bad("magic", format!("{:#018x} instead of {BEACON_MAGIC:#018x}", beacon.magic)));
         }
         if beacon.version != BEACON_VERSION {
             return Err(bad("version", format!("{} instead of {BEACON_VERSION}", beacon.version)));

@@ -25,8 +25,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{
     bundle,
+    directory::WorkDirectory,
     error::EngineError,
-    process::{at, describe, make_directory, tail},
+    process::{at, describe, tail},
 };
 
 /// How often the host looks whether it should stop.
@@ -160,7 +161,7 @@ pub fn run(
     stop: &AtomicBool,
     mut console: impl FnMut(&[u8]),
 ) -> Result<Report, EngineError> {
-    let directory = make_directory(None)?;
+    let directory = WorkDirectory::make(None)?;
     let path = |name: &str| directory.path().join(name);
     let modules = bundle::build(&guest.configuration(), &guest.image);
     for (name, what, bytes) in

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyperfuzz_control::{Control, MAGIC, VERSION};
 
 use super::version::{self, Reset, Version};
-use super::xen::{self, Foreign};
+use super::xen::Foreign;
 
 /// Steps of a path that are kept: a call takes some hundreds, a hang millions.
 const MAX_PATH: u32 = 1 << 20;
@@ -110,8 +110,17 @@ impl QemuConfig {
             control.edges_base.store(text.start, Ordering::Relaxed);
             control.edges_len.store(text.end - text.start, Ordering::Relaxed);
         }
-        if self.foreign.is_some() {
-            control.marker_ring.store(xen::AGENT_RING, Ordering::Relaxed);
+        if let Some(foreign) = &self.foreign {
+            for (words, places) in
+                [(&control.ends, &foreign.ends), (&control.domain_ends, &foreign.domain_ends)]
+            {
+                for (word, place) in words.iter().zip(places) {
+                    word.store(*place, Ordering::Relaxed);
+                }
+            }
+            control.breaks_off.store(foreign.breaks_off, Ordering::Relaxed);
+            control.enters.store(foreign.enters, Ordering::Relaxed);
+            control.marker_ring.store(foreign.guest.marker_ring(), Ordering::Relaxed);
         }
         control.version.store(VERSION, Ordering::Relaxed);
         control.magic.store(MAGIC, Ordering::Release);

@@ -19,6 +19,7 @@ use super::outside::Outside;
 use super::process::{Driver, Process};
 use super::version::{Version, Way};
 use super::wait::{Lost, given_up, wait};
+use super::xen;
 
 /// How often a machine is booted where QEMU ends on the way, before there is none.
 const BOOTS: u32 = 3;
@@ -129,8 +130,11 @@ impl Machine {
         process.forget_files();
         let control = process.control.control();
         let foreign = config.foreign.as_ref();
-        let mut target =
-            Target::read(&process.memory, control.beacon.load(Ordering::Relaxed), foreign.is_some())?;
+        let mut target = if foreign.is_some_and(|foreign| foreign.guest.is_translated()) {
+            Target::of(&process.memory, xen::locate(&process.memory, &config.bundle)?, true)
+        } else {
+            Target::read(&process.memory, control.beacon.load(Ordering::Relaxed), foreign.is_some())
+        }?;
         if let Some(foreign) = foreign {
             target.build_id = foreign.build_id;
         }

@@ -13,11 +13,13 @@ pub mod xen;
 
 mod beacon;
 mod config;
+mod directory;
 mod error;
 mod machine;
 mod memory;
 mod monitor;
 mod outside;
+mod probe;
 mod process;
 mod qcow2;
 mod results;
@@ -36,6 +38,8 @@ use coverage_hypercall::{
     harness::{Canary, CmpEntry},
     program::Status,
 };
+
+use crate::program::Environment;
 
 /// A build identifier as people know it: without the zeros that fill its field.
 pub fn build_name(id: &[u8]) -> String {
@@ -116,6 +120,8 @@ pub struct Execution {
     pub blocks: u64,
     /// True where the agent's completion ring could not be parsed: a corrupted guest, not a defect.
     pub corrupt: bool,
+    /// What numbers of programs stand for on the machine.
+    pub environment: Environment,
 }
 
 /// Counters and crash record in short: nobody reads thousands of zeros.
@@ -150,6 +156,7 @@ impl Default for Execution {
             console: Vec::new(),
             blocks: 0,
             corrupt: false,
+            environment: Environment::default(),
         }
     }
 }
@@ -161,6 +168,11 @@ pub trait Engine {
 
     /// Identifies the target's build: coverage of two builds must not be mixed.
     fn build_id(&self) -> [u8; 32];
+
+    /// What numbers of programs stand for on this machine: programs are lowered for it.
+    fn environment(&self) -> Environment {
+        Environment::default()
+    }
 
     /// Resets the machine, runs one program, and fills `execution`.
     ///
@@ -212,6 +224,10 @@ impl<E: Engine> Engine for &mut E {
 
     fn build_id(&self) -> [u8; 32] {
         (**self).build_id()
+    }
+
+    fn environment(&self) -> Environment {
+        (**self).environment()
     }
 
     fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError> {

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hyperfuzz_control::{BY_HOST, BY_PLUGIN};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
-use tempfile::TempDir;
 
 use super::config::QemuConfig;
+use super::directory::WorkDirectory;
 use super::error::EngineError;
 use super::memory::{ControlFile, GuestMemory};
 use super::monitor::Monitor;
@@ -45,7 +45,7 @@ pub(super) struct Process {
     console: File,
     /// Bytes of the console that have been read.
     console_read: u64,
-    directory: Option<TempDir>,
+    directory: Option<WorkDirectory>,
     /// Files that are shared with QEMU, as they were made.
     shared: Vec<Shared>,
 }
@@ -82,18 +82,6 @@ impl Shared {
 /// Gives an I/O error its place.
 pub(super) fn at<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) -> EngineError + 'a {
     move |source| EngineError::WorkDirectory { path: path.to_owned(), what, source }
-}
-
-/// Makes the private directory: in the one that was asked for, or else where memory files are cheap.
-pub(super) fn make_directory(wanted: Option<&Path>) -> Result<TempDir, EngineError> {
-    let make = |parent: &Path| tempfile::Builder::new().prefix("hyperfuzz-").tempdir_in(parent);
-    match wanted {
-        Some(parent) => make(parent).map_err(at(parent, "the private directory")),
-        None => make(Path::new("/dev/shm")).or_else(|_| {
-            let parent = std::env::temp_dir();
-            make(&parent).map_err(at(&parent, "the private directory"))
-        }),
-    }
 }
 
 /// The end of a file, as text.
@@ -157,8 +145,9 @@ fn command(config: &QemuConfig, directory: &Path, driver: Driver, socket: Option
             "-m",
             &megabytes,
             "-cpu",
-            if config.foreign.is_some() { "qemu64,+svm,+npt" } else { "qemu64,+svm,+npt,+smep,+smap" },
+            config.foreign.as_ref().map_or("qemu64,+svm,+npt,+smep,+smap", |foreign| foreign.guest.cpu()),
         ])
+        .args(config.foreign.iter().flat_map(|foreign| foreign.guest.devices()))
         .args(["-kernel", &file("kernel"), "-initrd", &file("bundle"), "-append", &config.cmdline])
         .args([
             if config.foreign.is_some() { "-serial" } else { "-debugcon" },
@@ -189,7 +178,7 @@ impl Process {
     /// # Errors
     /// If there is no room, or QEMU cannot be started.
     pub(super) fn start(config: &QemuConfig, version: Version, driver: Driver) -> Result<Self, EngineError> {
-        let directory = make_directory(config.work_directory.as_deref())?;
+        let directory = WorkDirectory::make(config.work_directory.as_deref())?;
         let path = |name: &str| -> PathBuf { directory.path().join(name) };
         let write = |name: &str, what, bytes: &[u8]| {
             let path = path(name);

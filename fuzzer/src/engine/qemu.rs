@@ -17,8 +17,9 @@ use super::machine::{Machine, boot};
 use super::results::{Reader, read_canaries, read_crash};
 use super::version::{self, Reset, Version, Way};
 use super::wait::Lost;
-use super::xen;
 use super::{Engine, Execution, Outcome, Request, Split, Step, Timing};
+use super::{probe, xen};
+use crate::program::Environment;
 
 /// How often an execution is tried on a fresh machine before the program is held responsible.
 const ATTEMPTS: u32 = 3;
@@ -49,6 +50,8 @@ pub struct QemuEngine {
     keep: bool,
     /// What people should hear.
     notices: Vec<String>,
+    /// What numbers of programs stand for.
+    environment: Environment,
 }
 
 impl QemuEngine {
@@ -68,7 +71,10 @@ impl QemuEngine {
             }
             booted => booted,
         }?;
-        Ok(Self {
+        let mut engine = Self {
+            environment: config.foreign.as_ref().map_or_else(Environment::default, |_| {
+                probe::layout(&machine.process.memory, machine.target.channel.base)
+            }),
             counters: config.foreign.as_ref().map_or(machine.target.counters.len, |_| EDGES_LEN),
             build_id: machine.target.build_id,
             machine: Some(machine),
@@ -82,7 +88,12 @@ impl QemuEngine {
             split: Split::default(),
             keep: false,
             notices,
-        })
+        };
+        if engine.config.foreign.is_some() {
+            let layout = engine.environment;
+            engine.environment = probe::ask(&mut engine, layout)?;
+        }
+        Ok(engine)
     }
 
     /// The machine; boots one if there is none.
@@ -103,6 +114,12 @@ impl QemuEngine {
     #[must_use]
     pub fn way(&self) -> (Way, Option<&str>) {
         (self.way, self.why.as_deref())
+    }
+
+    /// True where the hypervisor knows nothing of us.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.config.foreign.is_some()
     }
 
     /// What the last execution cost.
@@ -163,6 +180,10 @@ impl Engine for QemuEngine {
         self.build_id
     }
 
+    fn environment(&self) -> Environment {
+        self.environment
+    }
+
     fn execute(&mut self, request: &Request<'_>, execution: &mut Execution) -> Result<(), EngineError> {
         if request.program.len() > MAX_LEN {
             return Err(EngineError::ProgramTooLong { len: request.program.len(), max: MAX_LEN });
@@ -205,11 +226,10 @@ impl Engine for QemuEngine {
             self.reader.read(&machine.process.memory, &machine.target, request.comparisons, execution);
             let mut record = None;
             let blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
-            if self.config.foreign.is_some() {
+            if let Some(foreign) = &self.config.foreign {
                 machine.process.control.edges(&mut execution.counters);
                 machine.process.new_console(&mut execution.console);
-                let over_budget = blocks >= budget;
-                (outcome, record) = xen::judge(outcome, over_budget, &execution.console);
+                (outcome, record) = xen::judge(outcome, foreign.breaks_off != 0, &execution.console);
             }
             let (memory, target) = (&machine.process.memory, &machine.target);
             if matches!(outcome, Outcome::Hang | Outcome::Runaway) {
@@ -222,6 +242,7 @@ impl Engine for QemuEngine {
             }
             execution.outcome = outcome;
             execution.blocks = blocks;
+            execution.environment = self.environment;
             let back = |status| matches!(status, Status::Returned(_) | Status::Faulted { .. });
             // Guests that carry out nothing any more are of no use to the next program.
             machine.can_go_on = keep
@@ -265,6 +286,8 @@ impl Engine for QemuEngine {
 
     fn aftermath(&self) -> Option<Aftermath> {
         let pristine = self.machine.as_ref()?.pristine.clone()?;
-        Some(Aftermath { memory: self.memory(), pristine })
+        // A hypervisor that knows nothing of us keeps times in its memory, which differ from boot to boot.
+        let memory = if self.config.foreign.is_some() { Vec::new() } else { self.memory() };
+        Some(Aftermath { memory, pristine })
     }
 }

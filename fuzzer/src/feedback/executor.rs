@@ -96,7 +96,7 @@ impl<'a, E: Engine, D: Driver<E>> EngineExecutor<'a, E, D> {
         // A program that cannot be lowered is one that a mutator made too long: it is no execution, and the mutator's
         // bounds make it rare.
         let began = Instant::now();
-        let ready = input.ready(&self.strategy);
+        let ready = input.ready(&self.strategy, &self.engine.environment());
         self.statistics.lowering += began.elapsed();
         let Some(ready) = ready else {
             self.execution = Execution::default();

@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 use super::strategy::{Form, Inputs, Strategy};
 use crate::{
     interface::Interface,
-    program::{Program, Value, flat, generate, lower, walk},
+    program::{Environment, Program, Value, flat, generate, lower, walk},
 };
 
 /// A subject, lowered.
@@ -19,8 +19,8 @@ pub(super) struct Ready {
 
 /// An input of the loop.
 pub(super) trait Subject: Input {
-    /// Lowers it; none if it is too long for the agent.
-    fn ready(&self, strategy: &Strategy) -> Option<Ready>;
+    /// Lowers it for a machine; none if it is too long for the agent.
+    fn ready(&self, strategy: &Strategy, environment: &Environment) -> Option<Ready>;
 
     /// How long it is, in whatever it is made of.
     fn size(&self) -> usize;
@@ -33,8 +33,8 @@ pub(super) trait Subject: Input {
 }
 
 impl Subject for Program {
-    fn ready(&self, _: &Strategy) -> Option<Ready> {
-        let bytes = lower::lower(self, 1).ok()?.bytes;
+    fn ready(&self, _: &Strategy, environment: &Environment) -> Option<Ready> {
+        let bytes = lower::lower_in(self, 1, environment).ok()?.bytes;
         Some(Ready { bytes, operations: self.operations() })
     }
 
@@ -52,7 +52,7 @@ impl Subject for Program {
 }
 
 impl Subject for BytesInput {
-    fn ready(&self, strategy: &Strategy) -> Option<Ready> {
+    fn ready(&self, strategy: &Strategy, _: &Environment) -> Option<Ready> {
         let flat::Decoded { bytes, operations } = flat::decode(self.as_ref(), form(strategy));
         Some(Ready { bytes, operations })
     }

@@ -19,11 +19,11 @@ const CREATION: &[Named] = &[
 ];
 const EMULATION: &[Named] = &[("none", 0), ("lapic", abi::EMU_LAPIC as u64), ("all", abi::EMU_ALL as u64)];
 
-const VERSION: Field = field("interface_version", int(4, Kind::Const(abi::INTERFACE_VERSION as u64)));
-const DOMAIN_FIELD: Field = field("domain", TARGET);
-const PAD: Field = out("pad", Type::Blob(6));
+pub(super) const VERSION: Field = field("interface_version", int(4, Kind::Version(Versioned::Domctl)));
+pub(super) const DOMAIN_FIELD: Field = field("domain", TARGET);
+pub(super) const PAD: Field = out("pad", Type::Blob(6));
 
-const fn cmd(number: u32) -> Field {
+pub(super) const fn cmd(number: u32) -> Field {
     field("cmd", int(4, Kind::Const(number as u64)))
 }
 

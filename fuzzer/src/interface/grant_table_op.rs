@@ -10,7 +10,7 @@ use super::types::*;
 const NUMBER: u32 = hypercall::GRANT_TABLE_OP as u32;
 
 /// `GNTMAP_*`.
-const MAP_FLAGS: &[Named] = &[
+pub(super) const MAP_FLAGS: &[Named] = &[
     ("device_map", abi::GNTMAP_DEVICE_MAP as u64),
     ("host_map", abi::GNTMAP_HOST_MAP as u64),
     ("readonly", abi::GNTMAP_READONLY as u64),
@@ -18,7 +18,7 @@ const MAP_FLAGS: &[Named] = &[
     ("contains_pte", abi::GNTMAP_CONTAINS_PTE as u64),
 ];
 /// Flags of mappings that are made.
-const MAPPINGS: &[u64] = &[
+pub(super) const MAPPINGS: &[u64] = &[
     abi::GNTMAP_HOST_MAP as u64,
     (abi::GNTMAP_HOST_MAP | abi::GNTMAP_READONLY) as u64,
     abi::GNTMAP_DEVICE_MAP as u64,
@@ -34,9 +34,9 @@ const CACHE_FLAGS: &[Named] = &[
     ("source_gref", abi::CACHE_SOURCE_GREF as u64),
 ];
 
-const STATUS: Field = out("status", int(2, Kind::Plain));
-const COUNT: Field = field("count", int(4, Kind::Len("uop")));
-const ONE: Field = field("count", int(4, Kind::Const(1)));
+pub(super) const STATUS: Field = out("status", int(2, Kind::Plain));
+pub(super) const COUNT: Field = field("count", int(4, Kind::Len("uop")));
+pub(super) const ONE: Field = field("count", int(4, Kind::Const(1)));
 
 const MAP: StructType = StructType {
     name: "gnttab_map_grant_ref",

@@ -2,7 +2,7 @@
 //!
 //! Each family has its file with a table of [`Operation`]s; everything else (generation, mutation, text, lowering,
 //! transcripts) follows the tables. A new hypercall is a new entry, a new family a new file and one line in
-//! [`FAMILIES`].
+//! [`FAMILIES`]. What only Xen itself has stands in [`xen`]; [`targets`] says who gets what.
 
 mod agent;
 mod argo_op;
@@ -20,19 +20,32 @@ mod sched_op;
 pub mod sequence;
 mod set_timer_op;
 mod sysctl;
+pub mod targets;
 mod types;
 mod vcpu_op;
 mod vm_assist;
+pub mod xen;
 mod xen_version;
 
 pub use types::{
     DOMAINS, Dir, Field, Kind, Named, OpId, Operation, Resource, ResultFrom, ResultSpec, Returns, Select,
-    StructType, Type,
+    StructType, Type, Versioned,
 };
 
 use std::sync::LazyLock;
 
-/// Every family, in the order in which the generator sees them, with its share in generated programs.
+/// Numbers by which programs name the page tables of their domain: L4, L3, L2, and the L1 tables of the first and the second 2 MiB.
+/// They lie behind everything that a domain uses of its first 4 MiB.
+pub const TABLES_GFN: u64 = 0x3f0;
+/// Number by which programs name the first page of the grant table of their domain.
+pub const GRANT_GFN: u64 = 0x3f8;
+/// Number by which programs name the shared info of their domain.
+pub const SHARED_GFN: u64 = 0x3f9;
+
+/// A family: its name, its share in generated programs, its operations.
+pub type Family = (&'static str, u32, &'static [Operation]);
+
+/// Every family that the reference hypervisor has, in the order in which the generator sees them.
 pub const FAMILIES: &[(&str, u32, &[Operation])] = &[
     ("xen_version", 2, xen_version::OPERATIONS),
     ("console_io", 2, console_io::OPERATIONS),
@@ -66,22 +79,51 @@ pub struct Interface {
     operations: Vec<&'static Operation>,
     /// Families that are left, with their share; never with an empty list.
     families: Vec<(&'static str, u32, Vec<&'static Operation>)>,
+    /// The only domain that issues calls, if there is but one.
+    alone: Option<u16>,
 }
 
 impl Interface {
-    /// The operations for which `allowed` says yes.
-    pub fn subset(mut allowed: impl FnMut(&Operation) -> bool) -> Self {
+    /// The operations of the reference hypervisor for which `allowed` says yes.
+    pub fn subset(allowed: impl FnMut(&Operation) -> bool) -> Self {
+        Self::of(FAMILIES, allowed)
+    }
+
+    /// The operations of these families for which `allowed` says yes. Families of one name are one, with the first one's share.
+    pub fn of<'f>(
+        families: impl IntoIterator<Item = &'f Family>,
+        mut allowed: impl FnMut(&Operation) -> bool,
+    ) -> Self {
         let mut operations = Vec::new();
-        let mut families = Vec::new();
-        for (family, share, list) in FAMILIES {
-            let kept: Vec<&'static Operation> = list.iter().filter(|op| allowed(op)).collect();
-            operations.extend(kept.iter().copied());
-            if !kept.is_empty() {
-                families.push((*family, *share, kept));
+        let mut kept: Vec<(&'static str, u32, Vec<&'static Operation>)> = Vec::new();
+        for (name, share, list) in families {
+            let list: Vec<&'static Operation> = list.iter().filter(|op| allowed(op)).collect();
+            operations.extend(list.iter().copied());
+            match kept.iter_mut().find(|(known, ..)| known == name) {
+                Some((.., all)) => all.extend(list),
+                None if list.is_empty() => {}
+                None => kept.push((name, *share, list)),
             }
         }
         operations.sort_by_key(|op| op.name);
-        Self { operations, families }
+        Self { operations, families: kept, alone: None }
+    }
+
+    /// The same for a target with one domain that issues calls, with other shares for some families.
+    #[must_use]
+    pub fn alone(mut self, domain: u16, shares: &[(&str, u32)]) -> Self {
+        for (family, share, _) in &mut self.families {
+            if let Some((_, other)) = shares.iter().find(|(name, _)| name == family) {
+                *share = *other;
+            }
+        }
+        self.alone = Some(domain);
+        self
+    }
+
+    /// The only domain that issues calls, if there is but one. Programs may name others as issuers: it is this one all the same.
+    pub fn only_domain(&self) -> Option<u16> {
+        self.alone
     }
 
     /// The operations, sorted by name.
@@ -105,9 +147,16 @@ impl Interface {
     }
 }
 
-/// The whole interface.
+/// The interface of the reference hypervisor.
 pub fn interface() -> &'static Interface {
     static ALL: LazyLock<Interface> = LazyLock::new(|| Interface::subset(|_| true));
+    &ALL
+}
+
+/// Every operation of every target: what programs in files may consist of.
+pub fn known() -> &'static Interface {
+    static ALL: LazyLock<Interface> =
+        LazyLock::new(|| Interface::of(FAMILIES.iter().chain(xen::FAMILIES), |_| true));
     &ALL
 }
 
@@ -128,7 +177,11 @@ mod tests {
             out.push(field.name);
             names_in(&field.ty, out);
             let Type::Int { kind, .. } = &field.ty else { continue };
-            if let Some(of) = kind.owner().or(if let Kind::Len(of) = kind { Some(of) } else { None }) {
+            let counted = match kind {
+                Kind::Len(of) | Kind::PageOf(of) => Some(*of).filter(|of| !of.is_empty()),
+                _ => None,
+            };
+            if let Some(of) = kind.owner().or(counted) {
                 assert!(fields.iter().any(|sibling| sibling.name == of), "{} names no sibling", field.name);
             }
         }
@@ -136,11 +189,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_belong_to_their_family() {
-        let all = interface();
+        let all = known();
         for pair in all.operations().windows(2) {
-            assert!(pair[0].name < pair[1].name);
+            assert!(pair[0].name < pair[1].name, "{}", pair[0].name);
         }
-        for (family, _, list) in FAMILIES {
+        for (family, _, list) in FAMILIES.iter().chain(xen::FAMILIES) {
             for op in *list {
                 assert_eq!(op.name.split_once('.').map(|(left, _)| left), Some(*family));
                 assert_eq!(all.by_name(op.name).map(|found| found.name), Some(op.name));
@@ -150,7 +203,7 @@ mod tests {
 
     #[test]
     fn results_come_from_fields_that_exist() {
-        for op in interface().operations() {
+        for op in known().operations() {
             let mut names = Vec::new();
             names_in_fields(op.args, &mut names);
             for result in op.results {
@@ -173,7 +226,7 @@ mod tests {
 
     #[test]
     fn arguments_fit_into_registers() {
-        for op in interface().operations() {
+        for op in known().operations() {
             let registers = op.args.len()
                 + match op.select {
                     Select::First(_) => 1,
@@ -186,7 +239,7 @@ mod tests {
 
     /// Offsets and size of the structure, or of each in the array, that the last pointer among the arguments leads to.
     fn layout(name: &str) -> (Vec<usize>, usize) {
-        let op = interface().by_name(name).expect("known");
+        let op = known().by_name(name).expect("known");
         let to = op.args.iter().rev().find_map(|field| match field.ty {
             Type::Ptr { to: Type::Struct(layout) | Type::Array(Type::Struct(layout)), .. } => Some(layout),
             _ => None,
@@ -248,10 +301,11 @@ mod tests {
     /// Unions are described member by member: each has the size of the whole.
     #[test]
     fn arguments_of_the_control_families_have_one_size() {
-        for op in interface().operations() {
+        for op in known().operations() {
             let size = match op.family() {
                 "domctl" => size_of::<xen_abi::domctl::Domctl>(),
                 "sysctl" => size_of::<xen_abi::sysctl::Sysctl>(),
+                "platform_op" => xen::platform_op::SIZE,
                 _ => continue,
             };
             assert_eq!(layout(op.name).1, size, "{}", op.name);

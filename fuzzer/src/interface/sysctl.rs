@@ -12,9 +12,9 @@ const COVERAGE: &[Named] = &[
     ("reset", abi::coverage::RESET as u64),
 ];
 
-const VERSION: Field = field("interface_version", int(4, Kind::Const(abi::INTERFACE_VERSION as u64)));
+pub(super) const VERSION: Field = field("interface_version", int(4, Kind::Version(Versioned::Sysctl)));
 
-const fn cmd(number: u32) -> Field {
+pub(super) const fn cmd(number: u32) -> Field {
     field("cmd", int(4, Kind::Const(number as u64)))
 }
 

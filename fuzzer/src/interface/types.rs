@@ -82,7 +82,40 @@ pub enum Kind {
     MappedAt,
     /// Where devices find such a mapping, or zero: not that part of it.
     BusAddress,
+    /// The version of an interface that changes with the hypervisor: usually the one that this hypervisor speaks, for which
+    /// [`Versioned::USUAL`] stands.
+    Version(Versioned),
+    /// The frame of this number.
+    ThisFrame(u64),
+    /// The frame of a page table: one of the caller's own, or one of the playground.
+    Table,
+    /// Machine address of an entry of such a table, and these bits below it.
+    TableEntry(u64),
+    /// An entry of a page table: the machine address of a frame, usually with one of these sets of flags. Sets that name a frame are
+    /// the whole entry.
+    Pte(&'static [u64]),
+    /// Virtual address at which the caller sees the frame of the sibling of this name, which is one of the kinds above; where it names
+    /// none, of any frame.
+    PageOf(&'static str),
+    /// An entry of a grant table of version 1: flags, a domain in bits 16 to 31, a frame above.
+    GrantEntry,
 }
+
+/// Interfaces whose version the caller has to name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioned {
+    /// `domctl`.
+    Domctl,
+    /// `sysctl`.
+    Sysctl,
+}
+
+impl Versioned {
+    /// The version of both in Xen 4.17, for which the tables are written.
+    pub const USUAL: u32 = xen_abi::domctl::INTERFACE_VERSION;
+}
+
+const _: () = assert!(Versioned::USUAL == xen_abi::sysctl::INTERFACE_VERSION);
 
 impl Kind {
     /// What the values of this kind are given by, if calls give them.
@@ -106,7 +139,32 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// The frame that a value of this kind names, if it names one.
+    pub const fn frame_in(&self, value: u64) -> Option<u64> {
+        match self {
+            Self::Frame | Self::Table | Self::ThisFrame(_) => Some(value),
+            Self::TableEntry(_) | Self::Pte(_) | Self::PageOf(_) => Some((value & FRAME_BITS) >> 12),
+            Self::GrantEntry => Some(value >> 32),
+            _ => None,
+        }
+    }
+
+    /// The same value with another frame, if it names one.
+    pub const fn with_frame(&self, value: u64, frame: u64) -> u64 {
+        match self {
+            Self::Frame | Self::Table | Self::ThisFrame(_) => frame,
+            Self::TableEntry(_) | Self::Pte(_) | Self::PageOf(_) => {
+                value & !FRAME_BITS | frame << 12 & FRAME_BITS
+            }
+            Self::GrantEntry => value & 0xffff_ffff | frame << 32,
+            _ => value,
+        }
+    }
 }
+
+/// Bits of an address, or of an entry of a page table, that name a frame.
+const FRAME_BITS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Which way data behind a pointer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +220,9 @@ const ENTRY_SIZE: usize = size_of::<xen_abi::multicall::Entry>();
 
 impl Type {
     /// Bytes of a value of this type; zero where that depends on the value.
-    pub fn size(&self) -> usize {
+    pub const fn size(&self) -> usize {
         match self {
-            Self::Int { width, .. } => usize::from(*width),
+            Self::Int { width, .. } => *width as usize,
             Self::Ptr { .. } | Self::Word => 8,
             Self::Struct(layout) => layout.size(),
             Self::Blob(len) => *len as usize,
@@ -174,15 +232,40 @@ impl Type {
     }
 
     /// Alignment that the C ABI gives it.
-    pub fn align(&self) -> usize {
+    pub const fn align(&self) -> usize {
         match self {
-            Self::Int { width, .. } => usize::from(*width),
+            Self::Int { width, .. } => *width as usize,
             Self::Ptr { .. } | Self::Word | Self::Entry => 8,
-            Self::Struct(layout) => layout.fields.iter().map(|field| field.ty.align()).max().unwrap_or(1),
+            Self::Struct(layout) => strictest(layout.fields),
             Self::Array(of) => of.align(),
             Self::Blob(_) | Self::Bytes(_) => 1,
         }
     }
+}
+
+/// The strictest alignment of fields.
+const fn strictest(fields: &[Field]) -> usize {
+    let mut strictest = 1;
+    let mut at = 0;
+    while at < fields.len() {
+        let align = fields[at].ty.align();
+        if align > strictest {
+            strictest = align;
+        }
+        at += 1;
+    }
+    strictest
+}
+
+/// Where the last of some fields of a structure ends.
+pub(super) const fn end_of(fields: &[Field]) -> usize {
+    let mut end = 0;
+    let mut at = 0;
+    while at < fields.len() {
+        end = aligned(end, fields[at].ty.align()) + fields[at].ty.size();
+        at += 1;
+    }
+    end
 }
 
 /// An argument, or a field of a structure.
@@ -217,14 +300,8 @@ impl StructType {
     }
 
     /// Bytes, with the padding at the end.
-    pub fn size(&self) -> usize {
-        let mut strictest = 1;
-        let end = self.fields.iter().fold(0, |end, field| {
-            let align = field.ty.align();
-            strictest = strictest.max(align);
-            aligned(end, align) + field.ty.size()
-        });
-        aligned(end, strictest)
+    pub const fn size(&self) -> usize {
+        aligned(end_of(self.fields), strictest(self.fields))
     }
 }
 
@@ -321,7 +398,7 @@ pub struct OpId(&'static Operation);
 impl OpId {
     /// The operation of that name.
     pub fn by_name(name: &str) -> Option<Self> {
-        super::interface().by_name(name).map(OpId)
+        super::known().by_name(name).map(OpId)
     }
 
     /// What it identifies.
@@ -427,6 +504,18 @@ pub(super) const VCPU: Type = int(4, Kind::Vcpu);
 pub(super) const HOLE: Type = int(8, Kind::Hole);
 /// A frame number.
 pub(super) const FRAME: Type = int(8, Kind::Frame);
+/// Something that has to be zero.
+pub(super) const ZERO32: Type = int(4, Kind::Const(0));
+/// A byte without meaning.
+pub(super) const U8: Type = int(1, Kind::Plain);
+/// 64 bits without meaning, in hexadecimal.
+pub(super) const HEX64: Type = int(8, Kind::Hex);
+/// 32 bits without meaning, in hexadecimal.
+pub(super) const HEX32: Type = int(4, Kind::Hex);
+/// Yes or no, in a byte.
+pub(super) const YES8: Type = int(1, Kind::Range(0, 1));
+/// Yes or no, in 32 bits.
+pub(super) const YES32: Type = int(4, Kind::Range(0, 1));
 
 /// Domain ids with names in text programs (Xen `public/xen.h`, `DOMID_*`); `d1` and so on are always known.
 pub const DOMAINS: &[Named] = &[

@@ -26,8 +26,6 @@ const ATTRIBUTES: &[Named] = &[
 const TASKS: &[Named] = &[("tss", 0x8b), ("tss_idle", 0x89), ("tss16", 0x83)];
 
 const AR: Type = int(2, Kind::Enum(ATTRIBUTES));
-const HEX32: Type = int(4, Kind::Hex);
-const HEX64: Type = int(8, Kind::Hex);
 
 /// `vcpu_hvm_context` with the registers of 64-bit mode.
 const CONTEXT_64: StructType = StructType {

@@ -11,6 +11,7 @@ use rand::Rng;
 
 use super::{
     choose::{self, Theme},
+    environment::TABLES,
     hostile::{bad_address, hostile, odd_shape},
     model::{
         CALLS, Call, DOMID_SELF, Entry, FIRST_HOLE, LAST_DOMAIN, Pointer, Program, ResultRef, Value, mask,
@@ -19,8 +20,12 @@ use super::{
     sequence, validate, walk,
 };
 use crate::interface::{
-    CONTROL_FAMILIES, CONTROL_OPERATIONS, Field, Interface, Kind, Operation, Resource, Type,
+    CONTROL_FAMILIES, CONTROL_OPERATIONS, Field, Interface, Kind, Operation, Resource, TABLES_GFN, Type,
+    Versioned,
 };
+
+/// Entries of a page table.
+const ENTRIES: u64 = 512;
 
 /// Calls that [`program`] makes at most when nothing else is asked for.
 pub const DEFAULT_CALLS: usize = 10;
@@ -120,7 +125,7 @@ pub fn call_of<R: Rng + ?Sized>(
     op: &'static Operation,
     earlier: &[Call],
 ) -> Call {
-    let domain = issuer(rng, op);
+    let domain = interface.only_domain().unwrap_or_else(|| issuer(rng, op));
     let mut maker = Maker { rng, interface, earlier, domain, nested: 0 };
     let mut args = maker.fields(op.args);
     // A resource is of use in the domain that has it: usually issue the call there.
@@ -131,11 +136,13 @@ pub fn call_of<R: Rng + ?Sized>(
     }
     let domain = maker.domain;
     let mut call = Call { domain, vcpu: 0, op: op.id(), args };
-    if rng.random_bool(0.8) {
-        point_at_owners(&mut call, earlier);
-    }
-    if rng.random_bool(0.06) {
-        call.vcpu = 1;
+    if interface.only_domain().is_none() {
+        if rng.random_bool(0.8) {
+            point_at_owners(&mut call, earlier);
+        }
+        if rng.random_bool(0.06) {
+            call.vcpu = 1;
+        }
     }
     sequence::follow(rng, &mut call, earlier);
     call
@@ -243,7 +250,24 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
         self.go_with(fields, &mut values);
         self.agree(fields, &mut values);
         self.same_mapping(fields, &mut values);
+        self.see_frames(fields, &mut values);
         values
+    }
+
+    /// An address at which a frame is seen is mostly that of the frame.
+    fn see_frames(&mut self, fields: &'static [Field], values: &mut [Value]) {
+        for (position, field) in fields.iter().enumerate() {
+            let Type::Int { kind: Kind::PageOf(of), .. } = &field.ty else { continue };
+            let Some(sibling) = fields.iter().position(|field| field.name == *of) else { continue };
+            let Type::Int { kind, .. } = &fields[sibling].ty else { continue };
+            if let Value::Int(value) = values[sibling]
+                && let Some(frame) = kind.frame_in(value)
+                && frame < FIRST_HOLE
+                && self.rng.random_bool(0.85)
+            {
+                values[position] = Value::Int(frame << 12);
+            }
+        }
     }
 
     /// What depends on the value of a sibling mostly goes with it.
@@ -453,6 +477,28 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
                 flags
             }
             Kind::Const(value) => *value,
+            Kind::Version(_) => u64::from(Versioned::USUAL),
+            Kind::ThisFrame(frame) => *frame,
+            Kind::Table => self.table(),
+            Kind::TableEntry(below) => self.table_entry() | below,
+            Kind::Pte(usual) => {
+                let flags = match self.rng.random_range(0..10) {
+                    0 => self.rng.random_range(0..0x1000),
+                    1 => 0,
+                    _ => usual.get(self.rng.random_range(0..usual.len().max(1))).copied().unwrap_or_default(),
+                };
+                if kind.frame_in(flags) != Some(0) {
+                    return Value::Int(flags);
+                }
+                let frame = if self.rng.random_bool(0.15) { self.table() } else { self.plain_frame() };
+                frame << 12 | flags
+            }
+            Kind::PageOf(_) => self.plain_frame() << 12,
+            Kind::GrantEntry => {
+                let domain = self.interface.only_domain().unwrap_or(self.domain);
+                let flags = [1, 1, 1, 5, 0, 2, 0x19][self.rng.random_range(0..7)];
+                self.plain_frame() << 32 | u64::from(domain) << 16 | flags
+            }
             Kind::Progress if self.rng.random_bool(0.4) => self.rng.random_range(1..3),
             Kind::Progress => 0,
             Kind::Frame => return self.frame(width),
@@ -505,6 +551,11 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
         {
             return result;
         }
+        Value::Int(self.plain_frame() & mask(width))
+    }
+
+    /// The number of a frame, mostly of one of the playground.
+    fn plain_frame(&mut self) -> u64 {
         // Few frames, so that calls meet each other's.
         let offset = match self.rng.random_range(0..10) {
             0..=6 => self.rng.random_range(0..4),
@@ -513,9 +564,28 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             // Just behind the domain's memory, where nothing is mapped.
             _ => FIRST_HOLE - PLAYGROUND_GFN + self.rng.random_range(0..4),
         };
-        let frame =
-            if self.rng.random_bool(0.05) { self.rng.random_range(0..4) } else { PLAYGROUND_GFN + offset };
-        Value::Int(frame & mask(width))
+        if self.rng.random_bool(0.05) { self.rng.random_range(0..4) } else { PLAYGROUND_GFN + offset }
+    }
+
+    /// A frame that is a page table, or that may have become one.
+    fn table(&mut self) -> u64 {
+        if self.rng.random() {
+            TABLES_GFN + self.rng.random_range(0..TABLES as u64)
+        } else {
+            self.plain_frame()
+        }
+    }
+
+    /// The address of an entry of a page table. The first 2 MiB of the playground's L1 table begin with the arena.
+    fn table_entry(&mut self) -> u64 {
+        let playground = PLAYGROUND_GFN % ENTRIES;
+        let index = match self.rng.random_range(0..6) {
+            0 | 1 => self.rng.random_range(0..4),
+            2..=4 => playground + self.rng.random_range(0..8),
+            // The ends of the table, and of what Xen keeps for itself in an L4 table.
+            _ => [255, 256, 257, 271, 272, 510, 511][self.rng.random_range(0..7)],
+        };
+        self.table() << 12 | index << 3
     }
 
     /// A domain that was created, or one of those that issue calls.
@@ -529,12 +599,19 @@ impl<R: Rng + ?Sized> Maker<'_, R> {
             0 => u64::from(self.domain),
             1 => DOMID_SELF & mask(width),
             2 => self.rng.random_range(0..16),
-            _ => u64::from(self.rng.random_range(1..=LAST_DOMAIN)),
+            _ => match self.interface.only_domain() {
+                Some(alone) => u64::from(alone),
+                None => u64::from(self.rng.random_range(1..=LAST_DOMAIN)),
+            },
         })
     }
 
     fn other(&self) -> u64 {
-        if self.domain == 1 { 2 } else { 1 }
+        match self.interface.only_domain() {
+            Some(alone) => u64::from(alone),
+            None if self.domain == 1 => 2,
+            None => 1,
+        }
     }
 }
 

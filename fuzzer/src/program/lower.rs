@@ -14,6 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
+    environment::Environment,
     model::{CALLS, Call, Pointer, Program, ResultRef, Shape, Value, mask},
     walk::WORD_POINTEE,
 };
@@ -39,6 +40,8 @@ pub struct Lowered {
     pub regions: Vec<Region>,
     /// What the agent keeps for later calls, in the order of the calls.
     pub captures: Vec<Captured>,
+    /// What numbers of the program stand for.
+    pub environment: Environment,
 }
 
 /// A result that goes into a slot, if its call returns something that is not negative.
@@ -105,11 +108,19 @@ pub enum LowerError {
     },
 }
 
-/// Compiles a program that runs `repeat` times.
+/// Compiles a program that runs `repeat` times, for a hypervisor that takes its numbers as they are.
 ///
 /// # Errors
 /// [`LowerError`]; a program that validates can be lowered.
 pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
+    lower_in(program, repeat, &Environment::default())
+}
+
+/// Compiles a program that runs `repeat` times, for a machine.
+///
+/// # Errors
+/// [`LowerError`]; a program that validates can be lowered.
+pub fn lower_in(program: &Program, repeat: u32, environment: &Environment) -> Result<Lowered, LowerError> {
     if program.calls.len() > CALLS {
         return Err(LowerError::Calls(program.calls.len()));
     }
@@ -119,6 +130,7 @@ pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
         &Header { magic: wire::MAGIC, version: wire::VERSION, calls: program.calls.len() as u16, repeat },
     );
     let mut state = Lowering {
+        environment,
         slots: slots(program),
         cursor: 0,
         placed: Vec::new(),
@@ -138,7 +150,8 @@ pub fn lower(program: &Program, repeat: u32) -> Result<Lowered, LowerError> {
     if bytes.len() > MAX_LEN {
         return Err(LowerError::TooLong(bytes.len()));
     }
-    Ok(Lowered { bytes, regions: state.regions, captures: state.captures })
+    let Lowering { regions, captures, .. } = state;
+    Ok(Lowered { bytes, regions, captures, environment: *environment })
 }
 
 /// Appends a value in postcard. Writing to memory cannot fail.
@@ -204,7 +217,8 @@ struct Buffer {
     watched: Option<(&'static str, &'static Type)>,
 }
 
-struct Lowering {
+struct Lowering<'a> {
+    environment: &'a Environment,
     slots: BTreeMap<Name, u8>,
     /// First byte of the arena that nobody uses.
     cursor: u32,
@@ -271,7 +285,7 @@ impl Place {
     }
 }
 
-impl Lowering {
+impl Lowering<'_> {
     fn call(&mut self, index: usize, call: &Call, insns: &mut Vec<u8>) -> Result<(), LowerError> {
         let mut frame =
             Frame { call: index, buffers: Vec::new(), fields: BTreeMap::new(), entries: BTreeMap::new() };
@@ -367,8 +381,14 @@ impl Lowering {
         frame: &mut Frame,
     ) -> Result<Source, LowerError> {
         match (ty, value) {
-            (Type::Int { .. } | Type::Word, Value::Int(value)) => Ok(Source::Const(*value)),
-            (Type::Int { width, .. }, Value::Result(reference)) => Ok(self.source(reference, *width)),
+            (Type::Int { width, kind }, Value::Int(value)) => {
+                Ok(Source::Const(self.environment.lowered(kind, *value) & mask(*width)))
+            }
+            (Type::Word, Value::Int(value)) => Ok(Source::Const(*value)),
+            (Type::Int { width, kind }, Value::Result(reference)) => {
+                let otherwise = self.environment.lowered(kind, reference.otherwise);
+                Ok(self.source(&ResultRef { otherwise, ..*reference }, *width))
+            }
             (Type::Word, Value::Result(reference)) => Ok(self.source(reference, 8)),
             (Type::Ptr { dir, to }, Value::Pointer(pointer)) => {
                 self.pointer(*dir, to, pointer, place, frame).map(Source::Const)

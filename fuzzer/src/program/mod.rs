@@ -13,6 +13,7 @@
 //! | [`validate`] | say what is wrong with one |
 //! | [`text`] | print and parse, for people |
 //! | [`wire`] | encode and decode, for files |
+//! | [`environment`] | say what its numbers stand for on a machine |
 //! | [`lower`] | compile into what the agent executes |
 //! | [`flat`] | encode as bytes without structure, and decode any bytes |
 //! | [`c`] | write as a guest in C |
@@ -23,6 +24,7 @@
 
 pub mod c;
 mod choose;
+pub mod environment;
 pub mod flat;
 pub mod generate;
 mod hostile;
@@ -37,6 +39,7 @@ pub mod validate;
 pub mod walk;
 pub mod wire;
 
+pub use environment::Environment;
 pub use model::{Call, Entry, Pointer, Program, ResultRef, Shape, Value};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use coverage_hypercall::{channel::PLAYGROUND_GFN, program::MAX_CALLS};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::walk;
-use crate::interface::{Field, Kind, OpId, Operation, ResultSpec, Type};
+use crate::interface::{Field, Kind, OpId, Operation, ResultSpec, Type, Versioned};
 
 /// Most calls in a program.
 pub const CALLS: usize = MAX_CALLS as usize;
@@ -285,7 +285,16 @@ impl Value {
                     & match kind {
                         Kind::Const(value) | Kind::Range(value, _) => *value,
                         Kind::Enum(names) => names.first().map_or(0, |(_, value)| *value),
-                        Kind::Frame => PLAYGROUND_GFN,
+                        Kind::Frame | Kind::Table => PLAYGROUND_GFN,
+                        Kind::TableEntry(below) => PLAYGROUND_GFN << 12 | below,
+                        Kind::ThisFrame(frame) => *frame,
+                        Kind::Pte(usual) => match usual.first() {
+                            Some(whole) if kind.frame_in(*whole) != Some(0) => *whole,
+                            flags => PLAYGROUND_GFN << 12 | flags.copied().unwrap_or_default(),
+                        },
+                        Kind::PageOf(_) => PLAYGROUND_GFN << 12,
+                        Kind::GrantEntry => PLAYGROUND_GFN << 32,
+                        Kind::Version(_) => u64::from(Versioned::USUAL),
                         Kind::Hole => FIRST_HOLE,
                         Kind::HolePage => FIRST_HOLE << 12,
                         Kind::UsualFlags(_, usual) => usual.first().copied().unwrap_or(0),

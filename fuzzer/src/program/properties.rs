@@ -18,7 +18,10 @@ use super::{
     validate::validate,
     walk, wire,
 };
-use crate::{engine::CallResult, interface::interface};
+use crate::{
+    engine::CallResult,
+    interface::{interface, targets},
+};
 
 fn generated(seed: u64, calls: usize) -> Program {
     generate::program(&mut Pcg64Mcg::seed_from_u64(seed), interface(), calls)
@@ -418,11 +421,11 @@ fn a_field_that_the_agent_filled_in_is_not_a_change() {
     assert!(render(-22, 5).contains("remote_port = 5"));
 }
 
-/// The seeds in `corpora/seeds`, by file name.
-fn seeds() -> Vec<(String, String)> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpora/seeds");
+/// The programs in `corpora/seeds` or `corpora/xen`, by file name.
+fn seeds(folder: &str) -> Vec<(String, String)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpora").join(folder);
     let mut seeds: Vec<_> = std::fs::read_dir(&folder)
-        .expect("corpora/seeds")
+        .expect("the folder is there")
         .map(|entry| {
             let path = entry.expect("readable").path();
             let name = path.file_stem().expect("name").to_string_lossy().into_owned();
@@ -435,7 +438,7 @@ fn seeds() -> Vec<(String, String)> {
 
 #[test]
 fn each_operation_has_a_canonical_seed() {
-    let seeds = seeds();
+    let seeds = seeds("seeds");
     let names: Vec<&str> = seeds.iter().map(|(name, _)| name.as_str()).collect();
     let known: Vec<&str> = interface().operations().iter().map(|op| op.name).collect();
     assert_eq!(names, known);
@@ -446,6 +449,41 @@ fn each_operation_has_a_canonical_seed() {
         let bare: String =
             text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
         assert_eq!(bare, text::print(&program), "{name}");
+    }
+}
+
+#[test]
+fn seeds_for_xen_are_of_its_interface() {
+    let seeds = seeds("xen");
+    assert!(seeds.len() > 20);
+    for (name, text) in &seeds {
+        let program = text::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        check(&program);
+        for operation in program.operations() {
+            assert!(targets::xen_pv().by_name(operation).is_some(), "{name}: {operation}");
+        }
+    }
+}
+
+/// What is generated for Xen can be lowered for it, and says the same in text.
+#[test]
+fn generated_programs_for_xen_are_whole() {
+    for interface in [targets::xen_pv(), targets::xen_domu(), targets::xen_pvh()] {
+        let mut rng = Pcg64Mcg::seed_from_u64(7);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1500 {
+            let program = generate::program(&mut rng, interface, 10);
+            check(&program);
+            assert!(program.calls.iter().all(|call| Some(call.domain) == interface.only_domain()));
+            seen.extend(program.operations());
+        }
+        // What needs privileges is rare on purpose where there are none.
+        if interface.only_domain() != Some(0) {
+            continue;
+        }
+        let all: Vec<_> = interface.operations().iter().map(|op| op.name).collect();
+        let missed: Vec<_> = all.iter().filter(|name| !seen.contains(*name)).collect();
+        assert!(missed.len() * 10 < all.len(), "{missed:?}");
     }
 }
 

@@ -41,17 +41,25 @@ pub(super) fn follow<R: Rng + ?Sized>(rng: &mut R, call: &mut Call, earlier: &[C
     let mut said = Vec::new();
     let mut args = leader.args.clone();
     walk::values_mut(leader.op, &mut args, &mut |site, value| {
-        if let (Type::Int { width, .. }, false, Value::Int(_) | Value::Result(_)) =
+        if let (Type::Int { width, kind }, false, Value::Int(_) | Value::Result(_)) =
             (site.ty, site.out, &value)
         {
-            said.push((site.name, *width, value.clone()));
+            said.push((site.name, *width, kind, value.clone()));
         }
     });
     walk::values_mut(call.op, &mut call.args, &mut |site, value| {
-        if let (Type::Int { width, .. }, false) = (site.ty, site.out)
-            && let Some((.., same)) = said.iter().find(|(name, size, _)| *name == site.name && size == width)
+        if let (Type::Int { width, kind }, false) = (site.ty, site.out)
+            && let Some((.., of, same)) =
+                said.iter().find(|(name, size, ..)| *name == site.name && size == width)
         {
-            *value = same.clone();
+            // A frame, its address and an entry that names it mean the same thing, too.
+            *value = match (same, &*value) {
+                (Value::Int(same), Value::Int(own)) => match of.frame_in(*same) {
+                    Some(frame) if kind.frame_in(*own).is_some() => Value::Int(kind.with_frame(*own, frame)),
+                    _ => Value::Int(*same),
+                },
+                _ => same.clone(),
+            };
         }
     });
 }

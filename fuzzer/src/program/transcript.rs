@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use coverage_hypercall::program::{Origin, Reject, Source, Status, WHOLE_PROGRAM};
 
 use super::{
+    environment::Environment,
     lower::{Lowered, Region},
     model::Program,
     text,
@@ -30,7 +31,9 @@ pub fn render(program: &Program, lowered: &Lowered, results: &[CallResult]) -> S
         for (at, bytes) in &result.changes {
             let region = lowered.regions.iter().find(|region| region.call == result.call && region.at == *at);
             match region {
-                Some(region) => changed(region, &slots.before(region, bytes), bytes, &mut out),
+                Some(region) => {
+                    changed(&lowered.environment, region, &slots.before(region, bytes), bytes, &mut out);
+                }
                 None => {
                     let _ = writeln!(out, "    {} bytes at offset {at:#x} changed", bytes.len());
                 }
@@ -206,7 +209,7 @@ impl Slots {
     }
 }
 
-fn changed(region: &Region, before: &[u8], after: &[u8], out: &mut String) {
+fn changed(environment: &Environment, region: &Region, before: &[u8], after: &[u8], out: &mut String) {
     leaves(region.ty, region.name.to_owned(), 0, after.len(), &mut |name, offset, len, ty| {
         let (Some(new), Some(old)) = (after.get(offset..offset + len), before.get(offset..offset + len))
         else {
@@ -216,7 +219,7 @@ fn changed(region: &Region, before: &[u8], after: &[u8], out: &mut String) {
             return;
         }
         let value = match ty {
-            Type::Int { width: 1..=8, kind } => text::int(word(new), kind),
+            Type::Int { width: 1..=8, kind } => text::int(environment.shown(kind, word(new)), kind),
             Type::Ptr { .. } | Type::Word => text::int(word(new), &Kind::Hex),
             Type::Entry => returned(word(new).cast_signed()),
             _ => format!("\"{}\"", new.escape_ascii()),

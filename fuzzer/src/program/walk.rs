@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::interface::{Field, Kind, OpId, Operation, Type, interface};
+use crate::interface::{Field, Kind, OpId, Operation, Type, known};
 
 use super::model::{Call, Pointer, Program, Value};
 
@@ -105,7 +105,7 @@ fn meant(op: OpId, args: &[Value]) -> &'static Operation {
     if given.is_none_or(|given| given == number) {
         return operation;
     }
-    let siblings = interface().operations().iter().filter(|other| other.number == operation.number);
+    let siblings = known().operations().iter().filter(|other| other.number == operation.number);
     siblings
         .copied()
         .find(|other| selector(other.args) == given.map(|given| (name, given)))

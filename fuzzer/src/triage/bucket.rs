@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::symbols::{Frame, Symbols, without_generics};
 use crate::{
     engine::{Execution, Outcome},
-    interface::interface,
+    interface::known,
     program::Program,
 };
 
@@ -85,7 +85,7 @@ impl Bucket {
         let whole = self.0.rsplit_once('-').map_or(self.0.as_str(), |(front, _)| front);
         let kind = self.kind();
         let place = whole.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
-        let operation = interface().operations().iter().find(|operation| plain(operation.name) == place);
+        let operation = known().operations().iter().find(|operation| plain(operation.name) == place);
         let name = operation.map(|operation| operation.name.to_owned());
         (kind, name.unwrap_or_else(|| place.replace("--", "::").replace('-', "_")))
     }
@@ -149,6 +149,12 @@ impl Classifier {
             frames.iter().filter_map(place_of).collect()
         });
         functions.clone()
+    }
+
+    /// Lets an address stand for functions, whatever the image has there.
+    #[cfg(test)]
+    pub(super) fn teach(&self, address: u64, frames: &[Frame]) {
+        self.cache.borrow_mut().insert(address, frames.iter().filter_map(place_of).collect());
     }
 
     /// The bucket of an execution, or none where the hypervisor behaved.
@@ -242,7 +248,7 @@ fn ended_well(execution: &Execution) -> bool {
 /// are one where `operation`, what the program asks for, says so.
 fn family<'a>(record: &CrashRecord, operation: &'a str) -> &'a str {
     let asked = operation.split_once('.').map_or(operation, |(family, _)| family);
-    let mut operations = interface().operations().iter();
+    let mut operations = known().operations().iter();
     let carried_out = operations.find(|o| u64::from(o.number) == record.hypercall).map(|o| o.family());
     match carried_out {
         Some(MULTICALL) | None => asked,

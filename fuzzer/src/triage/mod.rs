@@ -11,6 +11,8 @@ pub mod compare;
 pub mod disassembly;
 pub mod functions;
 pub mod gdb;
+#[cfg(test)]
+mod golden;
 mod layout;
 pub mod points;
 pub mod symbols;

@@ -34,7 +34,8 @@ impl std::fmt::Display for Frame {
 
 /// The symbol table and line table of one image.
 pub struct Symbols {
-    loader: addr2line::Loader,
+    /// Debug information, if there is any.
+    loader: Option<addr2line::Loader>,
     layout: Layout,
     /// In ascending order of their addresses.
     functions: Vec<Function>,
@@ -51,7 +52,22 @@ impl Symbols {
         file.write_all(elf)?;
         let loader = addr2line::Loader::new(file.path())
             .map_err(|e| anyhow::anyhow!("cannot read the symbols of the hypervisor image: {e}"))?;
-        Ok(Self { loader, layout: Layout::from_elf(elf), functions: functions::read(elf)? })
+        Ok(Self { loader: Some(loader), layout: Layout::from_elf(elf), functions: functions::read(elf)? })
+    }
+
+    /// Knows nothing but these functions, in ascending order of their addresses.
+    pub fn from_functions(functions: Vec<Function>) -> Self {
+        Self { loader: None, layout: Layout::default(), functions }
+    }
+
+    /// The functions, in ascending order of their addresses.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// True where source lines are known.
+    pub fn has_lines(&self) -> bool {
+        self.loader.is_some()
     }
 
     /// The instructions around an address, if a function is there.
@@ -76,7 +92,8 @@ impl Symbols {
 
     /// Source lines of the instructions between two addresses, each once: those of inlined code where it was inlined.
     pub fn lines(&self, from: u64, to: u64) -> Vec<(String, u32)> {
-        let Ok(ranges) = self.loader.find_location_range(from, to) else { return Vec::new() };
+        let ranges = self.loader.as_ref().and_then(|loader| loader.find_location_range(from, to).ok());
+        let Some(ranges) = ranges else { return Vec::new() };
         let mut lines: Vec<_> =
             ranges.filter_map(|(_, _, place)| Some((shorten(place.file?).to_owned(), place.line?))).collect();
         lines.sort();
@@ -86,8 +103,13 @@ impl Symbols {
 
     /// The functions at an address, innermost first; never empty.
     pub fn frames(&self, address: u64) -> Vec<Frame> {
+        let Some(loader) = &self.loader else {
+            let function = functions::find(&self.functions, address);
+            let function = function.map_or_else(|| "?".into(), |function| function.name.clone());
+            return vec![Frame { function, location: None, inlined: false }];
+        };
         let mut found = Vec::new();
-        if let Ok(mut frames) = self.loader.find_frames(address) {
+        if let Ok(mut frames) = loader.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
                 let function = frame.function.and_then(|f| f.demangle().ok().map(|n| strip_hash(&n)));
                 let location =
@@ -104,11 +126,11 @@ impl Symbols {
         if let Some(physical) = found.last_mut() {
             physical.inlined = false;
             // Line tables give names without their modules: the symbol table knows the whole of the outermost one.
-            if let Some(symbol) = self.loader.find_symbol(address) {
+            if let Some(symbol) = loader.find_symbol(address) {
                 physical.function = demangle(symbol);
             }
         } else {
-            let function = self.loader.find_symbol(address).map_or_else(|| "?".into(), demangle);
+            let function = loader.find_symbol(address).map_or_else(|| "?".into(), demangle);
             found.push(Frame { function, location: None, inlined: false });
         }
         found

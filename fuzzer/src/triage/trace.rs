@@ -46,10 +46,9 @@ pub struct Trace {
 /// Traces a program whose execution was the last of an engine that notes paths. The engine executes other programs afterwards.
 ///
 /// # Errors
-/// When no machine can be had, or the image cannot be read.
+/// When no machine can be had.
 pub fn trace(
     engine: &mut QemuEngine,
-    image: &[u8],
     symbols: &Symbols,
     program: &Program,
     execution: &Execution,
@@ -65,11 +64,11 @@ pub fn trace(
         verify::run_once(engine, &beginning, &mut unused).context("while calls were told apart")?;
         ends.push(parting(&engine.path().0, &path).max(ends.last().copied().unwrap_or(0)));
     }
-    // The last exit of a program all of whose calls have returned is the agent's, which says so.
-    let ended = (begun == returned).then(|| last_exit(&path)).flatten();
+    // The last exit of a program all of whose calls have returned is the agent's, which says so where that takes a hypercall.
+    let ended = (begun == returned && !engine.is_foreign()).then(|| last_exit(&path)).flatten();
     ends.extend(ended.filter(|at| ends.last().is_none_or(|last| last <= at)));
     ends.push(path.len());
-    let parts = Code::new(image, symbols)?.follow(&path, &ends);
+    let parts = Code::new(symbols).follow(&path, &ends);
     let parts = parts.into_iter().enumerate();
     let calls = parts.map(|(index, part)| call_trace(program, execution, index, part)).collect();
     Ok(Trace { calls, whole })

@@ -41,7 +41,7 @@ pub fn run_once(
     program: &Program,
     execution: &mut Execution,
 ) -> Result<bool, EngineError> {
-    let Ok(lowered) = lower::lower(program, 1) else { return Ok(false) };
+    let Ok(lowered) = lower::lower_in(program, 1, &engine.environment()) else { return Ok(false) };
     engine.execute(&Request { program: &lowered.bytes, comparisons: false }, execution)?;
     Ok(true)
 }

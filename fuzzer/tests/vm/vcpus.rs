@@ -14,7 +14,7 @@ fn each_domain_has_two_vcpus_that_run() {
     // Pv guests are not told.
     let (first, second) = match TARGET {
         Target::ReferenceHvm => ("= 24", "= 0x100000018"),
-        Target::ReferencePv | Target::XenPv => ("= 0", "= 0"),
+        Target::ReferencePv | Target::XenPv | Target::XenDomu | Target::XenPvh => ("= 0", "= 0"),
     };
     vm.check(&[
         ("d1 agent.cpuid(0x40000004, 0)", first),
@@ -283,7 +283,7 @@ fn assistance_is_asked_for() {
     let mut vm = Vm::boot();
     let pv_only = match TARGET {
         Target::ReferenceHvm => "= -22 (EINVAL)",
-        Target::ReferencePv | Target::XenPv => "= 0",
+        Target::ReferencePv | Target::XenPv | Target::XenDomu | Target::XenPvh => "= 0",
     };
     vm.check(&[
         ("d1 vm_assist.enable(runstate_update_flag)", "= 0"),

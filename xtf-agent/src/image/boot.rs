@@ -107,6 +107,7 @@ global_asm!(
     "xorl %ebp, %ebp",
     "call agent_main",
     "ud2",
+    ".globl pv_entry",
     "pv_entry:",
     "cld",
     // The start info.
@@ -168,6 +169,7 @@ global_asm!(
     ".pushsection .bss.agent_stack, \"aw\", @nobits",
     ".balign 16",
     ".skip {stack}",
+    ".globl agent_stack_top",
     "agent_stack_top:",
     ".skip {stack} * ({vcpus} - 1)",
     ".popsection",
@@ -182,9 +184,11 @@ unsafe extern "C" {
     static agent_stack_top: u8;
     fn agent_secondary_entry();
     fn agent_pv_secondary_entry();
+    fn pv_entry();
     static mut agent_pd: [u64; 512];
     static __image_start: u8;
     static __writable_start: u8;
+    static __image_end: u8;
 }
 
 /// A task state segment (AMD64 manual volume 2, section 12.2.5), in 32-bit words because of its odd alignment.
@@ -309,6 +313,17 @@ pub(crate) fn pv_secondary(vcpu: usize) -> &'static GuestContext {
     };
     context.traps[..guard::VECTORS].copy_from_slice(&guard::pv_handlers(vcpu));
     context
+}
+
+/// How the first vCPU of a pv guest is to begin: instruction and stack pointer.
+pub(crate) fn pv_start() -> (u64, u64) {
+    (pv_entry as *const () as u64, (&raw const agent_stack_top).addr() as u64)
+}
+
+/// Frames of the image, variables and stacks included.
+pub(crate) fn image_frames() -> core::ops::Range<u64> {
+    let at = |symbol: *const u8| symbol.addr() as u64 / 4096;
+    at(&raw const __image_start)..at(&raw const __image_end)
 }
 
 /// Maps the lowest 2 MiB in small pages, with the parts read-only that nobody has a reason to write any more.

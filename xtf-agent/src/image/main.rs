@@ -3,16 +3,18 @@
 //! | module | what |
 //! |---|---|
 //! | [`boot`] | entries, long mode, page tables, descriptor tables |
-//! | [`dom0`] | markers and beacon of the agent's own, where it is the initial domain of Xen itself |
+//! | [`builder`] | makes an unprivileged domain of Xen's with the agent in it, where the initial one is to do no more than that |
 //! | [`guard`] | calls that may raise an exception, and the handlers that bring them home |
+//! | [`harness`] | markers and beacon of the agent's own, in a domain of Xen itself |
 //! | [`platform`] | memory, hypercalls and operations for the library |
 //! | [`runtime`] | what the compiler and a panic need |
 #![no_std]
 #![no_main]
 
 mod boot;
-mod dom0;
+mod builder;
 mod guard;
+mod harness;
 mod platform;
 mod runtime;
 
@@ -63,6 +65,10 @@ extern "C" fn agent_main() -> ! {
     boot::set_up_tables();
     boot::load_tables(0);
     let Some(xen) = platform::detect() else { runtime::die_silently() };
+    // Xen itself knows no harness.
+    if platform::domain(0).is_none() {
+        harness::set_up_translated();
+    }
     for vcpu in 1..VCPUS {
         bring_up(vcpu, boot::secondary(vcpu).as_bytes());
     }
@@ -80,8 +86,13 @@ extern "C" fn agent_pv_main(start_info: u64) -> ! {
     }
     let Some(xen) = platform::identify_pv() else { runtime::die_silently() };
     // Xen itself knows no harness.
-    if platform::domain(0).is_none() && dom0::set_up(start_info).is_none() {
-        runtime::die(0, "agent: the image is not in one piece of machine memory\n");
+    if platform::domain(0).is_none() {
+        if builder::is_wanted(start_info) {
+            builder::hand_over();
+        }
+        if harness::set_up(start_info).is_none() {
+            runtime::die(0, "agent: the image is not in one piece of machine memory\n");
+        }
     }
     for vcpu in 1..VCPUS {
         bring_up(vcpu, boot::pv_secondary(vcpu).as_bytes());

@@ -8,13 +8,13 @@ use core::{
 };
 
 use coverage_hypercall::{
-    channel::{ARENA_GPA, CHANNEL_GPA, DOM0_CHANNEL},
+    channel::{ARENA_GPA, CHANNEL_GPA, OWN_CHANNEL},
     harness::{HARNESS_IDENTIFY, HARNESS_OP},
 };
 use xen_abi::{cpuid, errno::Errno, hypercall};
 use xtf_agent::{Exception, Operation, Platform};
 
-use crate::{Global, dom0, guard};
+use crate::{Global, guard, harness};
 
 /// Room for a hypercall of the hypercall page (`public/arch-x86/cpuid.h`, leaf 2): 32 bytes each.
 const STUB: u64 = 32;
@@ -106,8 +106,8 @@ pub(crate) fn hypercall(vcpu: usize, number: u64, args: &[u64; 6]) -> Result<i64
         fn agent_vmmcall();
         fn agent_vmcall();
     }
-    if number == HARNESS_OP && dom0::is_dom0() {
-        return Ok(dom0::harness(args[0]));
+    if number == HARNESS_OP && harness::is_own() {
+        return Ok(harness::answer(args[0]));
     }
     if is_pv() {
         return guard::pv_hypercall(vcpu, number, args);
@@ -141,7 +141,7 @@ impl Machine {
 
 /// An address in the channel.
 fn channel(at: usize) -> *mut u8 {
-    let base = if dom0::is_dom0() { DOM0_CHANNEL } else { CHANNEL_GPA };
+    let base = if harness::is_own() { OWN_CHANNEL } else { CHANNEL_GPA };
     ptr::with_exposed_provenance_mut(base as usize + at)
 }
 

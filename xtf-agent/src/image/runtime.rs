@@ -20,9 +20,21 @@ use crate::platform;
 const MESSAGE: usize = 200;
 
 /// A message that is cut off where it is too long.
-struct Text {
+pub(crate) struct Text {
     bytes: [u8; MESSAGE],
     len: usize,
+}
+
+impl Text {
+    /// An empty one.
+    pub(crate) const fn new() -> Self {
+        Self { bytes: [0; MESSAGE], len: 0 }
+    }
+
+    /// What was written.
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("agent: this cannot be said\n")
+    }
 }
 
 impl Write for Text {
@@ -52,10 +64,10 @@ pub(crate) fn die(vcpu: usize, message: &str) -> ! {
 
 /// Ends the domain because of an exception outside a guarded call.
 pub(crate) fn die_of(vcpu: usize, e: &Exception) -> ! {
-    let mut text = Text { bytes: [0; MESSAGE], len: 0 };
+    let mut text = Text::new();
     let Exception { vector, error, rip, address } = e;
     let _ = writeln!(text, "agent: exception {vector}, error {error:#x}, rip {rip:#x}, address {address:#x}");
-    die(vcpu, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: exception\n"))
+    die(vcpu, text.as_str())
 }
 
 /// Ends the domain by a triple fault: works without a hypervisor, too. A pv guest, which cannot have one, takes its handlers back
@@ -72,10 +84,10 @@ pub(crate) fn die_silently() -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let mut text = Text { bytes: [0; MESSAGE], len: 0 };
+    let mut text = Text::new();
     let _ = writeln!(text, "agent: {info}");
     // Which vCPU this is does not matter any more: nothing of the image goes on.
-    die(0, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("agent: panic\n"))
+    die(0, text.as_str())
 }
 
 /// Never called: nothing unwinds. The precompiled core library of the host's target refers to it.

@@ -5,7 +5,7 @@
 use core::ffi::{c_uint, c_void};
 use core::ptr;
 
-use super::{Machine, Plugin, marker_context};
+use super::{Machine, Plugin, marker_context, switch_context};
 use crate::budget::Limits;
 use crate::path;
 use crate::qemu::Cpu;
@@ -85,10 +85,7 @@ impl Plugin {
 
 /// Runs before each VMRUN of the hypervisor, and each marker that says the same.
 pub(super) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_void) {
-    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if !plugin.control.in_text(argument.addr() as u64) {
-        return;
-    }
+    let Some((plugin, cpu)) = switch_context(vcpu, argument.addr() as u64) else { return };
     if plugin.account.enter_guest(Limits::of(plugin.control)) {
         plugin.change_jumps(cpu, true);
     } else {
@@ -98,10 +95,7 @@ pub(super) unsafe extern "C" fn guest_entered(vcpu: c_uint, argument: *mut c_voi
 
 /// Runs before each instruction where the hypervisor goes on after a VM exit, and each marker that says the same.
 pub(super) unsafe extern "C" fn guest_left(vcpu: c_uint, argument: *mut c_void) {
-    let Some((plugin, cpu)) = marker_context(vcpu) else { return };
-    if !plugin.control.in_text(argument.addr() as u64) {
-        return;
-    }
+    let Some((plugin, cpu)) = switch_context(vcpu, argument.addr() as u64) else { return };
     plugin.change_jumps(cpu, false);
     path::exit();
     if !plugin.account.leave_guest(Limits::of(plugin.control)) {

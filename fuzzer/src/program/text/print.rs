@@ -74,7 +74,13 @@ pub fn int(value: u64, kind: &Kind) -> String {
         | Kind::By(..)
         | Kind::HolePage
         | Kind::MappedAt
-        | Kind::BusAddress => format!("{value:#x}"),
+        | Kind::BusAddress
+        | Kind::ThisFrame(_)
+        | Kind::Table
+        | Kind::TableEntry(_)
+        | Kind::Pte(_)
+        | Kind::PageOf(_)
+        | Kind::GrantEntry => format!("{value:#x}"),
         Kind::Flags(names) | Kind::UsualFlags(names, _) => {
             let mut left = value;
             let mut parts = Vec::new();

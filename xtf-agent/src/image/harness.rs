@@ -1,22 +1,24 @@
-//! The initial domain of Xen itself: a pv guest without a harness below it.
+//! A domain of Xen itself: a guest without a harness below it.
 //!
-//! Nobody answers the harness hypercall there, so the agent does it: it executes the ready and the done marker in its own code,
-//! in ring 3, and tells the host by a beacon of its own where everything is. Xen gives the initial domain its image, and all that
+//! Nobody answers the harness hypercall there, so the agent does it: it executes the ready and the done marker in its own code
+//! and tells the host by a beacon of its own where everything is. Xen gives the initial domain its image, and all that
 //! the image claims to need, in one piece of machine memory; so the channel, which lies behind the playground, is in one piece too.
+//! [`builder`](crate::builder) does the same for a domain that it makes.
 #![expect(unsafe_code, reason = "executes the marker instructions and reads what Xen wrote")]
 
 use core::{
     arch::asm,
     mem::offset_of,
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use coverage_hypercall::{
-    channel::{CHANNEL_LEN, DOM0_CHANNEL},
+    channel::{CHANNEL_LEN, OWN_CHANNEL},
     harness::{
         BEACON_MAGIC, BEACON_VERSION, Beacon, HARNESS_DONE, HARNESS_READY, HARNESS_SWITCH, Marker, Region,
     },
+    signature::{SIGNATURE_MAGIC, SIGNATURE_OFFSET, Signature},
 };
 use xen_abi::{errno::Errno, pv::StartInfo};
 
@@ -25,9 +27,11 @@ use crate::Global;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
-/// The beacon, within one page.
-#[repr(C, align(256))]
+/// The beacon, in a page of its own.
+#[repr(C, align(4096))]
 struct Aligned(Beacon);
+
+const _: () = assert!(size_of::<Aligned>() == PAGE as usize && size_of::<Beacon>() <= SIGNATURE_OFFSET);
 
 const NOWHERE: Region = Region { base: 0, len: 0 };
 
@@ -45,12 +49,12 @@ static BEACON: Global<Aligned> = Global::new(Aligned(Beacon {
     build_id: [0; 32],
 }));
 
-/// This is Xen's initial domain.
-static DOM0: AtomicBool = AtomicBool::new(false);
+/// The agent is its own harness.
+static OWN: AtomicBool = AtomicBool::new(false);
 
-/// True in Xen's initial domain.
-pub(crate) fn is_dom0() -> bool {
-    DOM0.load(Ordering::Relaxed)
+/// True where the agent answers the harness hypercall itself.
+pub(crate) fn is_own() -> bool {
+    OWN.load(Ordering::Relaxed)
 }
 
 unsafe extern "C" {
@@ -97,23 +101,48 @@ pub(crate) fn set_up(start: u64) -> Option<()> {
         list: field(offset_of!(StartInfo, mfn_list)),
         count: field(offset_of!(StartInfo, nr_pages)),
     };
+    let text = text();
+    let text = frames.region(text.base, text.len)?;
+    let channel = frames.region(OWN_CHANNEL, CHANNEL_LEN as u64)?;
+    let at = frames.machine(BEACON.get().expose_provenance() as u64)?;
+    fill(channel, text, at);
+    Some(())
+}
+
+/// Fills the beacon where the agent knows no machine addresses: with its own, and the pages that the host has to find say which they
+/// are. From here on the agent answers the harness hypercall itself.
+pub(crate) fn set_up_translated() {
+    let beacon = BEACON.get().expose_provenance() as u64;
+    fill(Region { base: OWN_CHANNEL, len: CHANNEL_LEN as u64 }, text(), beacon);
+    let channel = OWN_CHANNEL / PAGE..(OWN_CHANNEL + CHANNEL_LEN as u64).div_ceil(PAGE);
+    for frame in channel.chain([beacon / PAGE]) {
+        let signature = Signature { magic: SIGNATURE_MAGIC, frame };
+        let at = (frame * PAGE) as usize + SIGNATURE_OFFSET;
+        // SAFETY: the ends of the beacon's page and of the channel's pages, which are mapped and aligned; nothing lies there yet.
+        unsafe { ptr::with_exposed_provenance_mut::<Signature>(at).write_volatile(signature) };
+    }
+}
+
+/// The code of the image.
+fn text() -> Region {
     let (image, end) = ((&raw const __image_start).addr() as u64, (&raw const __text_end).addr() as u64);
-    let channel = frames.region(DOM0_CHANNEL, CHANNEL_LEN as u64)?;
-    let text = frames.region(image, end - image)?;
+    Region { base: image, len: end - image }
+}
+
+/// Fills the beacon, which lies at `at` for the host, or for itself where the host finds it.
+fn fill(channel: Region, text: Region, at: u64) {
     // SAFETY: runs once, before anything else refers to the beacon.
     unsafe {
         let beacon = BEACON.get();
         (*beacon).0.channel = channel;
         (*beacon).0.text = text;
     }
-    let at = frames.machine(BEACON.get().expose_provenance() as u64)?;
-    MACHINE_BEACON.store(at, Ordering::Relaxed);
-    DOM0.store(true, Ordering::Relaxed);
-    Some(())
+    HOSTS_BEACON.store(at, Ordering::Relaxed);
+    OWN.store(true, Ordering::Relaxed);
 }
 
-/// Machine address of the beacon.
-static MACHINE_BEACON: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+/// Address of the beacon, for the ready marker.
+static HOSTS_BEACON: AtomicU64 = AtomicU64::new(0);
 
 /// Executes a marker at the start of a translated block.
 macro_rules! marker {
@@ -135,10 +164,10 @@ macro_rules! marker {
 }
 
 /// Answers the harness hypercall.
-pub(crate) fn harness(operation: u64) -> i64 {
+pub(crate) fn answer(operation: u64) -> i64 {
     match operation {
         HARNESS_READY => {
-            marker!(Marker::Ready, MACHINE_BEACON.load(Ordering::Relaxed));
+            marker!(Marker::Ready, HOSTS_BEACON.load(Ordering::Relaxed));
             0
         }
         HARNESS_DONE => {

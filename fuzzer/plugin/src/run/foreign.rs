@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A hypervisor that knows nothing of us: where it gives up, and when it hangs.
+//!
+//! It may break long calls off, and lets the guest repeat them: but only when an interrupt has left it something to do, and while the
+//! clock stands still none comes. So a call that uses up its budget is no hang yet. The clock then goes on, and with it the timers, and
+//! the call gets far more. If it is broken off, or comes back, it was a long one; if not, it hangs.
+#![expect(unsafe_code, reason = "callbacks from and calls into QEMU")]
+
+use core::ffi::{c_int, c_uint, c_void};
+use core::sync::atomic::Ordering;
+
+use hyperfuzz_control::End;
+
+use super::{Phase, Plugin, plugin};
+use crate::api::Callback;
+use crate::budget::Limits;
+use crate::path;
+use crate::qemu::Cpu;
+
+/// Privilege level of a hypervisor.
+const HYPERVISOR: u32 = 0;
+
+/// What is special about the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    AsAlways,
+    /// The run goes on.
+    GoesOn,
+    /// It ended so.
+    Ended(End),
+}
+
+impl Plugin {
+    /// True where the hypervisor below the agent is not ours: it takes interrupts, and accesses devices by other means than ports.
+    pub(super) fn foreign(&self) -> bool {
+        self.marker_ring() != 0
+    }
+
+    /// What is called before the block at this guest-virtual address.
+    pub(super) fn foreign_place(&self, address: u64) -> Option<Callback> {
+        let is = |place: &core::sync::atomic::AtomicU64| place.load(Ordering::Relaxed) == address;
+        if address == 0 {
+            None
+        } else if self.control.ends.iter().any(is) {
+            Some(gave_up)
+        } else if self.control.domain_ends.iter().any(is) {
+            Some(domain_ended)
+        } else if is(&self.control.breaks_off) {
+            Some(broke_off)
+        } else if path::is_wanted(self.control) && is(&self.control.enters) {
+            Some(entered)
+        } else {
+            None
+        }
+    }
+
+    /// Judges a run that is over a limit or has reached an end. On the vCPU's thread, between two blocks, with the big lock held.
+    pub(super) fn judge_foreign(&self, cpu: *mut Cpu, over: Option<End>, reached: End) -> Verdict {
+        let limits = Limits::of(self.control);
+        if over == Some(End::Hang) && reached == End::Hang {
+            // An agent on its own way, not the hypervisor below it.
+            if self.layout.runs_at(cpu, self.marker_ring()) {
+                return Verdict::Ended(End::Runaway);
+            }
+            if self.account.extend(limits) {
+                // SAFETY: the big lock is held. The next reset stops the clock again.
+                unsafe { (self.qemu.enable_ticks)() };
+                return Verdict::GoesOn;
+            }
+            return Verdict::Ended(End::Hang);
+        }
+        match reached {
+            End::Crash | End::TripleFault => Verdict::Ended(reached),
+            // It came back, if late; with a clock, what it did is not the same each time.
+            _ if self.account.extended() || over == Some(End::Hang) => Verdict::Ended(End::Runaway),
+            _ => Verdict::AsAlways,
+        }
+    }
+
+    /// Ends the run from a callback of translated code, if it is the hypervisor that executes it.
+    fn end_foreign(&self, vcpu: c_uint, end: End) {
+        let Ok(index) = c_int::try_from(vcpu) else { return };
+        // SAFETY: no precondition; the CPU exists, as it executes code.
+        let cpu = unsafe { (self.qemu.get_cpu)(index) };
+        if cpu.is_null() || !self.layout.runs_at(cpu, HYPERVISOR) {
+            return;
+        }
+        if self.phase.load(Ordering::SeqCst) == Phase::Boot as u32 {
+            return;
+        }
+        self.reached.store(end as u32, Ordering::Relaxed);
+        if self.request_end(cpu, end) || self.phase.load(Ordering::SeqCst) == Phase::Ending as u32 {
+            // SAFETY: as in `ready_reached`.
+            unsafe { (self.qemu.cpu_loop_exit)(cpu) };
+        }
+    }
+}
+
+/// Runs before each block at which the hypervisor has given up.
+unsafe extern "C" fn gave_up(vcpu: c_uint, _: *mut c_void) {
+    if let Some(plugin) = plugin() {
+        plugin.end_foreign(vcpu, End::Crash);
+    }
+}
+
+/// Runs before each block at which the hypervisor ends a domain: what it says of it would take longer than everything else.
+unsafe extern "C" fn domain_ended(vcpu: c_uint, _: *mut c_void) {
+    if let Some(plugin) = plugin() {
+        plugin.end_foreign(vcpu, End::Idle);
+    }
+}
+
+/// Runs before each block at which the hypervisor breaks a call off.
+unsafe extern "C" fn broke_off(vcpu: c_uint, _: *mut c_void) {
+    if let Some(plugin) = plugin().filter(|plugin| plugin.account.extended()) {
+        plugin.end_foreign(vcpu, End::Runaway);
+    }
+}
+
+/// Runs before each block at which a system call of a guest enters the hypervisor.
+unsafe extern "C" fn entered(_: c_uint, _: *mut c_void) {
+    path::exit();
+}

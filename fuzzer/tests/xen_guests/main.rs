@@ -1,0 +1,206 @@
+//! The distribution's Xen as a target, from each kind of domain. Ignored, with a message, where there is no image of
+//! Xen: `HYPERFUZZ_XEN` names one, or one is installed or was unpacked by `--install`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use coverage_hypercall::crash::CrashKind;
+use hyperfuzz::{
+    engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine, xen},
+    program::{lower, text},
+    target::{Settings, Target},
+};
+use libtest_mimic::{Arguments, Trial};
+
+/// A test, by its name. It gets Xen's image, and panics where it fails.
+type Test = (&'static str, fn(&Path));
+
+const TESTS: &[Test] = &[
+    ("a_crash_of_a_domu_costs_one_execution", a_crash_of_a_domu_costs_one_execution),
+    ("programs_run_in_a_domu", programs_run_in_a_domu),
+    ("programs_run_in_a_pv_dom0", programs_run_in_a_pv_dom0),
+    ("what_goes_wrong_is_told_apart", what_goes_wrong_is_told_apart),
+    ("the_image_names_its_functions", the_image_names_its_functions),
+    ("programs_run_in_a_pvh_dom0", programs_run_in_a_pvh_dom0),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let image = std::env::var_os("HYPERFUZZ_XEN").map(PathBuf::from).or_else(xen::installed);
+    if image.is_none() {
+        eprintln!(
+            "there is no image of Xen: `hyperfuzz smoke --install --target xen-domu` unpacks one, or set HYPERFUZZ_XEN to a boot/xen-*.gz"
+        );
+    }
+    let ignored = image.is_none();
+    let image: Arc<Path> = image.unwrap_or_default().into();
+    let trial = |(name, test): &Test| {
+        let (image, test) = (Arc::clone(&image), *test);
+        let run = move || {
+            test(&image);
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(ignored)
+    };
+    libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit();
+}
+
+/// A machine.
+struct Machine(QemuEngine);
+
+impl Machine {
+    fn boot(target: Target, image: &Path) -> Self {
+        Self::boot_with(target, image, "")
+    }
+
+    /// With further words for Xen's command line.
+    fn boot_with(target: Target, image: &Path, words: &str) -> Self {
+        let settings = Settings::new(target, &[], Path::new("qemu-system-x86_64"), None)
+            .and_then(|settings| settings.with_xen_words(words).with_xen(Some(image)))
+            .expect("the image can be read");
+        Self(settings.start().unwrap_or_else(|error| panic!("no machine: {error}")))
+    }
+
+    fn run(&mut self, source: &str) -> Execution {
+        let program = text::parse(source).unwrap_or_else(|error| panic!("{error} in\n{source}"));
+        let lowered = lower::lower_in(&program, 1, &self.0.environment()).expect("the program is short");
+        let mut execution = Execution::default();
+        let request = Request { program: &lowered.bytes, comparisons: false };
+        self.0.execute(&request, &mut execution).unwrap_or_else(|error| panic!("no machine: {error}"));
+        execution
+    }
+}
+
+/// Counters that are not zero.
+fn edges(execution: &Execution) -> usize {
+    execution.counters.iter().filter(|n| **n != 0).count()
+}
+
+/// How each call ended.
+fn statuses(execution: &Execution) -> Vec<String> {
+    execution.calls.iter().map(|call| format!("{:?}", call.status)).collect()
+}
+
+const VERSION: &str = "d1 xen_version.version()\nd2 xen_version.pagesize()\nd1 agent.ud2()";
+
+/// Runs a program on a fresh machine, and checks its results.
+fn version(machine: &mut Machine) -> Execution {
+    let version = machine.run(VERSION);
+    let said = statuses(&version);
+    assert_eq!((version.outcome, version.corrupt, said.len()), (Outcome::Done, false, 3), "{version:?}");
+    assert!(said[0].starts_with("Returned(2621"), "4.x: {said:?}");
+    assert!(said[1].contains("Returned(4096)"), "{said:?}");
+    assert!(said[2].contains("vector: 6"), "{said:?}");
+    assert!(edges(&version) > 20, "{} edges", edges(&version));
+    version
+}
+
+/// Whatever came in between, a program does what it did.
+fn expect_the_same(machine: &mut Machine, expected: &Execution, times: u32) {
+    for turn in 0..times {
+        let again = machine.run(VERSION);
+        assert_eq!(statuses(&again), statuses(expected), "turn {turn}");
+        assert_eq!(again.blocks, expected.blocks, "turn {turn}");
+        assert!(again.counters == expected.counters, "turn {turn}: other edges");
+    }
+    assert_eq!(machine.0.restarts(), 0, "the machine was replaced");
+}
+
+fn programs_run_in_a_pv_dom0(image: &Path) {
+    let mut machine = Machine::boot(Target::XenPv, image);
+    let first = version(&mut machine);
+    let port = machine.run("d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})");
+    assert!(edges(&port) > 20 && port.counters != first.counters, "{port:?}");
+    expect_the_same(&mut machine, &first, 500);
+}
+
+/// Crashes, ends that are nobody's fault, and calls that only take long; each is rolled back.
+fn what_goes_wrong_is_told_apart(image: &Path) {
+    let mut machine = Machine::boot_with(Target::XenPv, image, "nmi=fatal");
+    let first = version(&mut machine);
+    // The debug key N raises a non-maskable interrupt, which is fatal with these words.
+    let nmi = machine
+        .run("d0 sysctl.debug_keys(&{cmd: 7, interface_version: 21, keys: &[78], nr_keys: 1, rest: out})");
+    assert_eq!(nmi.outcome, Outcome::Crash, "{nmi:?}");
+    let record = nmi.crash.as_ref().expect("Xen has said why");
+    assert_eq!(CrashKind::from_u32(record.kind), Some(CrashKind::Fault));
+    assert!(String::from_utf8_lossy(&record.message).contains("FATAL TRAP"), "{:?}", record.message);
+    let functions = xen::functions(&xen::read_image(image).expect("it was read before"));
+    let name = hyperfuzz::triage::functions::find(&functions, record.rip).map(|found| found.name.as_str());
+    assert_eq!(name, Some("self_nmi"), "{:#x}", record.rip);
+    expect_the_same(&mut machine, &first, 2);
+
+    let ends = [
+        ("d0 sched_op.shutdown(&{reason: crash})", Outcome::Idle),
+        ("d0 sched_op.shutdown(&{reason: poweroff})", Outcome::Idle),
+        // The debug key R restarts the machine.
+        (
+            "d0 sysctl.debug_keys(&{cmd: 7, interface_version: 21, keys: &[82], nr_keys: 1, rest: out})",
+            Outcome::Idle,
+        ),
+        // Millions of calls, broken off and repeated.
+        ("d0 multicall.multicall(&[xen_version.version()], 0xffffffff)", Outcome::Runaway),
+    ];
+    for (program, outcome) in ends {
+        let ended = machine.run(program);
+        assert_eq!(ended.outcome, outcome, "{program}: {ended:?}");
+        assert!(ended.crash.is_none());
+        expect_the_same(&mut machine, &first, 2);
+    }
+}
+
+fn the_image_names_its_functions(image: &Path) {
+    let functions = xen::functions(&xen::read_image(image).expect("the image can be read"));
+    assert!(functions.len() > 1000, "{}", functions.len());
+    assert!(functions.is_sorted_by(|a, b| a.start < b.start));
+    for name in
+        ["panic", "machine_restart", "__domain_crash", "hypercall_create_continuation", "do_multicall"]
+    {
+        assert!(functions.iter().any(|function| function.name == name), "{name}");
+    }
+}
+
+fn programs_run_in_a_domu(image: &Path) {
+    let mut machine = Machine::boot(Target::XenDomu, image);
+    let first = version(&mut machine);
+    // Only privileged domains may write to the console.
+    let refused = machine.run("d1 raw.call(18, 0, 0, 0, 0, 0, 0)");
+    assert_eq!(statuses(&refused), ["Returned(-1)"], "{refused:?}");
+    let port = machine.run("d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})");
+    assert_eq!((port.outcome, statuses(&port)), (Outcome::Done, vec!["Returned(0)".to_owned()]), "{port:?}");
+    assert!(port.counters != first.counters);
+    expect_the_same(&mut machine, &first, 500);
+}
+
+fn a_crash_of_a_domu_costs_one_execution(image: &Path) {
+    let mut machine = Machine::boot(Target::XenDomu, image);
+    let first = version(&mut machine);
+    let ends = [
+        "d1 sched_op.shutdown(&{reason: crash})",
+        "d1 sched_op.shutdown(&{reason: poweroff})",
+        // Without a table of handlers the exception ends the domain.
+        "d1 raw.call(0, 0, 0, 0, 0, 0, 0)\nd1 agent.ud2()",
+    ];
+    for end in ends {
+        let ended = machine.run(end);
+        assert_eq!(ended.outcome, Outcome::Idle, "{end}: {ended:?}");
+        assert!(ended.crash.is_none());
+        expect_the_same(&mut machine, &first, 2);
+    }
+}
+
+fn programs_run_in_a_pvh_dom0(image: &Path) {
+    let mut machine = Machine::boot(Target::XenPvh, image);
+    let first = version(&mut machine);
+    // A frame is taken away, and the IOMMU has to hear of it.
+    let given = machine.run("d1 memory_op.decrease_reservation(0, &{extent_start: &[0x280], nr_extents: 1, extent_order: 0, mem_flags: 0, domid: self})");
+    assert_eq!(statuses(&given), ["Returned(1)"], "{given:?}");
+    assert!(given.counters != first.counters);
+    let port = machine.run("d1 event_channel_op.alloc_unbound(&{dom: self, remote_dom: d2, port: out})");
+    assert_eq!((port.outcome, statuses(&port)), (Outcome::Done, vec!["Returned(0)".to_owned()]), "{port:?}");
+    let again = machine.run("d1 memory_op.decrease_reservation(0, &{extent_start: &[0x280], nr_extents: 1, extent_order: 0, mem_flags: 0, domid: self})");
+    assert_eq!((statuses(&again), again.blocks), (statuses(&given), given.blocks));
+    expect_the_same(&mut machine, &first, 500);
+}
