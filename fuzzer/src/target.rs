@@ -79,6 +79,11 @@ impl Target {
         }
     }
 
+    /// True where the hypervisor is our own: bugs can be planted in it.
+    pub const fn is_reference(self) -> bool {
+        matches!(self, Self::ReferenceHvm | Self::ReferencePv)
+    }
+
     /// Where the agent runs, if the hypervisor is Xen.
     pub const fn xen_guest(self) -> Option<xen::Guest> {
         match self {

@@ -21,6 +21,9 @@ const FRUITLESS_LOOKS: u32 = 10;
 /// How much longer a hypervisor that knows nothing of us may take, in times of its limit, before it hangs.
 const EXTENSION: u64 = 16;
 
+/// Blocks of zeros that a guest of such a hypervisor may execute.
+const STRAY_BLOCKS: u32 = 16;
+
 /// What a run may cost; see [`Control`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -56,6 +59,8 @@ pub(crate) struct Account {
     fruitless: AtomicU32,
     /// Blocks that the hypervisor has been granted beyond its limit.
     extended: AtomicU64,
+    /// Blocks of zeros that guests executed.
+    strays: AtomicU32,
 }
 
 /// Reads a number of this run.
@@ -74,6 +79,14 @@ impl Account {
         self.looked_at.store(0, Ordering::Relaxed);
         self.fruitless.store(0, Ordering::Relaxed);
         self.extended.store(0, Ordering::Relaxed);
+        self.strays.store(0, Ordering::Relaxed);
+    }
+
+    /// A guest executes a block of zeros. True where that is one too many.
+    pub(crate) fn stray(&self) -> bool {
+        let strays = self.strays.load(Ordering::Relaxed);
+        self.strays.store(strays.saturating_add(1), Ordering::Relaxed);
+        strays >= STRAY_BLOCKS
     }
 
     /// Grants the hypervisor [`EXTENSION`] times its limit. False where it has been granted before.
@@ -210,7 +223,9 @@ mod tests {
         assert_eq!(account.blocks(limits, End::Hang), 10, "a figure that does not depend on it");
 
         account.reset(false);
-        assert!(!account.extended());
+        assert!((0..STRAY_BLOCKS).all(|_| !account.stray()) && account.stray());
+        account.reset(false);
+        assert!(!account.extended() && !account.stray());
         let look_often = || (0..FRUITLESS_LOOKS).any(|_| account.look());
         assert!(!look_often() && !account.look(), "the hypervisor's own standstill is no runaway");
         assert!(account.enter_guest(limits));

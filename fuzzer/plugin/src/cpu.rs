@@ -165,6 +165,11 @@ impl Layout {
         Self::read::<u32>(cpu, self.hflags) & (HF_GUEST | HF_CPL) == guest | level & HF_CPL
     }
 
+    /// True where a halted processor is woken by nothing that has happened so far.
+    pub(crate) fn nothing_pending(&self, cpu: *mut Cpu) -> bool {
+        Self::read::<u32>(cpu, self.interrupt_request) == 0
+    }
+
     /// True where interrupts are taken.
     pub(crate) fn takes_interrupts(&self, cpu: *mut Cpu) -> bool {
         Self::read::<u64>(cpu, self.eflags) & FLAG_IF != 0
@@ -178,8 +183,7 @@ impl Layout {
     /// True where the CPU waits for an interrupt that cannot come. On the CPU's own thread, between two blocks; the machine's
     /// clock stands still, so that no timer fires.
     pub(crate) fn halted_for_ever(&self, cpu: *mut Cpu) -> bool {
-        let requested = Self::read::<u32>(cpu, self.interrupt_request) != 0;
-        self.halted(cpu) && !(self.takes_interrupts(cpu) && requested)
+        self.halted(cpu) && (self.nothing_pending(cpu) || !self.takes_interrupts(cpu))
     }
 
     /// DR7.

@@ -42,6 +42,8 @@ pub(crate) struct Restored {
     pub(crate) upper_changed: bool,
     /// A table of one of the lower halves was not what it was.
     pub(crate) lower_changed: bool,
+    /// A table of either was written to.
+    pub(crate) table_written: bool,
 }
 
 /// What [`Memory::find`] looks for, and what it found.
@@ -123,6 +125,22 @@ impl Memory {
         tables::note_upper(&self.copy, root, &mut self.upper_tables);
     }
 
+    /// Notes the tables of the lower half of a root, after their entries were marked as used, in memory and in the copy: a walk has
+    /// nothing to write to them then.
+    pub(crate) fn use_lower(&mut self, root: usize) {
+        let mut tables = tables::note_lower(&self.copy, root, &mut self.lower_tables);
+        tables.push((root, 3));
+        let half = |table: usize| if table == root { 0..PAGE / 2 } else { 0..PAGE };
+        for (table, levels) in tables {
+            for at in half(table).step_by(size_of::<u64>()).map(|at| table + at) {
+                let Some(entry) = self.copy.word(at) else { break };
+                // SAFETY: the word lies in the block, as the copy has no more pages than that, and is aligned. The vCPU stands still.
+                unsafe { self.host.add(at).cast::<u64>().write_volatile(tables::used(entry, levels)) };
+            }
+        }
+        self.copy = self.now(0..self.len).map(Pristine::of).unwrap_or_default();
+    }
+
     /// A part of memory, if it lies there. To be used while the vCPU stands still.
     fn now(&self, range: Range<usize>) -> Option<&[u8]> {
         if range.start > range.end || range.end > self.len {
@@ -161,6 +179,7 @@ impl Memory {
         unsafe { self.host.add(at).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         self.drop_code(qemu, page);
         restored.pages += 1;
+        restored.table_written |= upper || lower;
         restored.upper_changed |= upper && changed;
         restored.lower_changed |= lower && changed;
     }

@@ -200,7 +200,11 @@ impl Plugin {
         let devices = Devices::save(&self.qemu)?;
         let mut machine = self.machine();
         let root = tables::root(cpu_state.cr3());
-        machine.memory.as_mut().ok_or("the machine has no memory")?.save(&self.qemu, root);
+        let memory = machine.memory.as_mut().ok_or("the machine has no memory")?;
+        memory.save(&self.qemu, root);
+        if self.on_one_set_of_tables() {
+            memory.use_lower(root);
+        }
         // What the boot did to the devices is part of the snapshot.
         PORT_ACCESSES.store(0, Ordering::Relaxed);
         machine.snapshot = Some(Snapshot { cpu: cpu_state, devices, iommu });
@@ -256,8 +260,9 @@ impl Plugin {
             // What changed stays changed, and in the bitmap of what the next reset brings back.
         } else {
             let root = tables::root(snapshot.cpu.cr3());
-            let alike = snapshot.cpu.translates_alike(cpu)
-                && memory.has_upper_of_snapshot(tables::root(self.layout.cr3(cpu)), root);
+            let alike = snapshot.cpu.translates_alike(cpu);
+            let same_tables = alike && self.layout.cr3(cpu) == snapshot.cpu.cr3();
+            let alike = alike && memory.has_upper_of_snapshot(tables::root(self.layout.cr3(cpu)), root);
             restored = memory.restore(&self.qemu);
             let upper = alike && !restored.upper_changed;
             let devices = core::mem::take(&mut machine.devices_touched);
@@ -273,7 +278,9 @@ impl Plugin {
                 jumps.reset(cpu, !restored.lower_changed, upper);
             }
             let jumps = machine.jumps.as_ref();
-            if upper && !devices {
+            if self.on_one_set_of_tables() && same_tables && !restored.table_written {
+                // All that QEMU knows is still true.
+            } else if upper && !devices {
                 tables::forget_lower(&self.qemu, cpu, self.version, jumps);
             } else {
                 tables::forget_all(&self.qemu, cpu, jumps);
@@ -409,6 +416,14 @@ impl Observer for Plugin {
 
     fn place(&self, address: u64) -> Option<Callback> {
         self.foreign_place(address)
+    }
+
+    fn zeros(&self, address: u64) -> Option<Callback> {
+        self.zeros_place(address)
+    }
+
+    fn halts(&self, address: u64) -> Option<Callback> {
+        self.halt_place(address)
     }
 
     fn blocks_gone(&self) {

@@ -7,6 +7,10 @@
 //!
 //! What is kept must be what a walk of the tables at the snapshot would find, or executions would depend on those before them. So
 //! all goes whenever a table of that half has changed, or a register that decides about translation.
+//!
+//! A hypervisor that knows nothing of us runs its pv guest on one set of tables, and executes its own code with the same TLB as accesses
+//! to the guest's memory. There everything is kept where nobody has written to any table. A walk writes, too, where it is the
+//! first to use an entry; so at the snapshot all entries are marked as used.
 #![expect(unsafe_code, reason = "reads page tables through host addresses")]
 
 use crate::jumps::Jumps;
@@ -34,6 +38,9 @@ const ENTRIES: usize = 512;
 const TABLE: usize = 4096;
 /// Entry of a table: present (AMD APM volume 2, section 5.4).
 const PRESENT: u64 = 1;
+/// Entry of a table: was used, and was written through.
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
 /// Entry of a table: maps a large page.
 const LARGE: u64 = 1 << 7;
 /// Entry of a table: where it leads.
@@ -74,37 +81,52 @@ pub(crate) fn note_upper(memory: &Pristine, root: usize, pages: &mut [bool]) {
     note(memory, root, UPPER..ENTRIES, pages);
 }
 
-/// Notes in `pages` which pages of memory are tables behind the lower half of a root, that one included.
-pub(crate) fn note_lower(memory: &Pristine, root: usize, pages: &mut [bool]) {
+/// A table, and how many levels of tables are behind it.
+pub(crate) type Table = (usize, u32);
+
+/// Notes in `pages` which pages of memory are tables behind the lower half of a root, that one included. Returns those that were not
+/// noted before, without the root.
+pub(crate) fn note_lower(memory: &Pristine, root: usize, pages: &mut [bool]) -> Vec<Table> {
     if let Some(noted) = pages.get_mut(root / TABLE) {
         *noted = true;
     }
-    note(memory, root, 0..UPPER, pages);
+    note(memory, root, 0..UPPER, pages)
 }
 
-fn note(memory: &Pristine, root: usize, half: core::ops::Range<usize>, pages: &mut [bool]) {
-    let mut tables: Vec<(usize, u32)> = Vec::new();
-    let mut visit =
-        |table: usize, indexes: core::ops::Range<usize>, levels: u32, found: &mut Vec<(usize, u32)>| {
-            for index in indexes {
-                let entry = entry(memory, table, index);
-                let next = (entry & ADDRESS) as usize;
-                if entry & PRESENT == 0 || (levels < 3 && entry & LARGE != 0) {
-                    continue;
-                }
-                // A table that was noted was visited: entries may lead in circles.
-                if let Some(noted) = pages.get_mut(next / TABLE).filter(|noted| !**noted) {
-                    *noted = true;
-                    found.push((next, levels - 1));
-                }
+/// An entry as it is when its page has been used, and written to if it maps one.
+pub(crate) const fn used(entry: u64, levels: u32) -> u64 {
+    let maps = levels == 0 || (levels < 3 && entry & LARGE != 0);
+    match (entry & PRESENT != 0, maps) {
+        (false, _) => entry,
+        (true, false) => entry | ACCESSED,
+        (true, true) => entry | ACCESSED | DIRTY,
+    }
+}
+
+fn note(memory: &Pristine, root: usize, half: core::ops::Range<usize>, pages: &mut [bool]) -> Vec<Table> {
+    let (mut all, mut tables): (_, Vec<Table>) = (Vec::new(), Vec::new());
+    let mut visit = |table: usize, indexes: core::ops::Range<usize>, levels: u32, found: &mut Vec<Table>| {
+        for index in indexes {
+            let entry = entry(memory, table, index);
+            let next = (entry & ADDRESS) as usize;
+            if entry & PRESENT == 0 || (levels < 3 && entry & LARGE != 0) {
+                continue;
             }
-        };
+            // A table that was noted was visited: entries may lead in circles.
+            if let Some(noted) = pages.get_mut(next / TABLE).filter(|noted| !**noted) {
+                *noted = true;
+                found.push((next, levels - 1));
+            }
+        }
+    };
     visit(root, half, 3, &mut tables);
     while let Some((table, levels)) = tables.pop() {
+        all.push((table, levels));
         if levels > 0 {
             visit(table, 0..ENTRIES, levels, &mut tables);
         }
     }
+    all
 }
 
 /// The part of guest memory that is the upper half of a root table.
@@ -140,8 +162,17 @@ mod tests {
         assert_eq!(found, [3, 5, 7], "the last level's pages are no tables, and neither is the lower half's");
 
         let mut pages = vec![false; 16];
-        note_lower(&memory, TABLE, &mut pages);
+        assert_eq!(note_lower(&memory, TABLE, &mut pages), [(2 * TABLE, 2)]);
         let found: Vec<usize> = (0..16).filter(|page| pages[*page]).collect();
         assert_eq!(found, [1, 2], "the root, and what is behind its lower half");
+    }
+
+    #[test]
+    fn entries_that_map_something_are_marked_as_written() {
+        assert_eq!(used(PRESENT, 0), PRESENT | ACCESSED | DIRTY);
+        assert_eq!(used(PRESENT | LARGE, 1), PRESENT | LARGE | ACCESSED | DIRTY);
+        assert_eq!(used(PRESENT, 1), PRESENT | ACCESSED, "a table");
+        assert_eq!(used(PRESENT | LARGE, 3), PRESENT | LARGE | ACCESSED, "the bit means nothing there");
+        assert_eq!(used(LARGE, 0), LARGE, "not present");
     }
 }

@@ -29,6 +29,14 @@ pub(crate) trait Observer: Sync {
     fn place(&self, _address: u64) -> Option<Callback> {
         None
     }
+    /// What is called before the block at this guest-virtual address, which begins with zeros.
+    fn zeros(&self, _address: u64) -> Option<Callback> {
+        None
+    }
+    /// What is called before the instruction at this guest-virtual address, which halts the processor.
+    fn halts(&self, _address: u64) -> Option<Callback> {
+        None
+    }
     /// True where the edges of a hypervisor that does not do it itself are counted.
     fn counts(&self) -> bool {
         false
@@ -136,7 +144,11 @@ fn switch_argument(offset: usize) -> *mut c_void {
 
 /// VMRUN: AMD APM volume 3. Its operand is implicit.
 const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
-/// PAUSE: Intel SDM volume 2.
+/// Memory that was never written, as code: `add [rax], al`.
+const ZEROS: [u8; 2] = [0, 0];
+/// HLT: Intel SDM volume 2.
+const HLT: [u8; 1] = [0xf4];
+/// PAUSE: likewise.
 const PAUSE: [u8; 2] = [0xf3, 0x90];
 /// Blocks that a PAUSE counts as: QEMU leaves translated code for each, which takes as long as hundreds of blocks. Who pauses waits for
 /// another processor, and there is none.
@@ -177,8 +189,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
     let control = observer.control();
     let first = block.instructions().next();
     // The steps of a string instruction are blocks of their own, and say nothing but how much it moves.
-    let foreign = control.marker_ring.load(Ordering::Relaxed) != 0;
-    let step = foreign && first.as_ref().is_some_and(|first| is_repeated(first.code()));
+    let step = is_foreign(control) && first.as_ref().is_some_and(|first| is_repeated(first.code()));
     let address = first.filter(|_| !step).map(|first| first.virtual_address());
     if !step {
         block.count();
@@ -204,6 +215,12 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
             let host = insn.host_address();
             let offset = observer.translated(host);
             // VMRUN ends its block, so where the hypervisor goes on behind it another one begins.
+            if index == 0
+                && code == ZEROS
+                && let Some(callback) = observer.zeros(insn.virtual_address())
+            {
+                insn.before(callback, ptr::null_mut());
+            }
             if let Some(offset) = offset.filter(|&offset| index == 0 && is_behind_vmrun(offset)) {
                 insn.before(callbacks.leave, switch_argument(offset));
             }
@@ -214,6 +231,11 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
         }
         if code == PAUSE {
             insn.count_as(PAUSE_BLOCKS);
+        }
+        if code == HLT
+            && let Some(callback) = observer.halts(insn.virtual_address())
+        {
+            insn.before(callback, ptr::null_mut());
         }
         if code == VMRUN {
             let offset = observer.translated(insn.host_address());

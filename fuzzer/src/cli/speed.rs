@@ -16,14 +16,14 @@ use crate::{
     doctor::usable_cores,
     engine::{Engine, Execution, Outcome, Request, Split, qemu::QemuEngine, version::Reset},
     interface::interface,
-    program::{Program, generate, lower},
+    program::{Environment, Program, generate, lower},
     report::{live::emit, output::say},
     speed::{
         clock::{Clock, Cost, memory},
         crash::crash_cost,
         measure, measure_any, median,
         report::{OracleCost, OtherReset, Parts, Rate, Report, Scaling},
-        reset::reset_cost,
+        reset::{Writers, reset_cost},
     },
     target::{Oracles, Settings, Target},
     triage::verify,
@@ -77,6 +77,9 @@ struct Side {
     engine: QemuEngine,
     /// With oracles, where the other engine has none.
     with_oracles: Option<QemuEngine>,
+    /// The programs for this engine, and the same repeated inside the guest.
+    once: Vec<Vec<u8>>,
+    many: Vec<Vec<u8>>,
     engine_costs: Vec<Cost>,
     ceiling_costs: Vec<Cost>,
     /// Time of the engine in all rounds.
@@ -111,24 +114,43 @@ impl Side {
         };
         let (engine_costs, ceiling_costs) = (Vec::new(), Vec::new());
         let (splits, oracle_ratios) = (Vec::new(), Vec::new());
-        Ok(Self { settings, engine, with_oracles, engine_costs, ceiling_costs, splits, oracle_ratios })
+        let (once, many) = (Vec::new(), Vec::new());
+        Ok(Self {
+            settings,
+            engine,
+            with_oracles,
+            once,
+            many,
+            engine_costs,
+            ceiling_costs,
+            splits,
+            oracle_ratios,
+        })
     }
 
-    /// Measures one round: programs once, and the same repeated inside the guest.
-    fn round(
+    /// True where all calls of a program come back, in the last of so many turns as well.
+    fn ends_well(
         &mut self,
-        once: &[Vec<u8>],
-        many: &[Vec<u8>],
+        program: &Program,
         turns: u32,
-        time: Duration,
-    ) -> anyhow::Result<()> {
+        execution: &mut Execution,
+    ) -> anyhow::Result<bool> {
+        let Ok(lowered) = lower::lower_in(program, turns, &self.engine.environment()) else {
+            return Ok(false);
+        };
+        self.engine.execute(&Request { program: &lowered.bytes, comparisons: false }, execution)?;
+        Ok(execution.outcome == Outcome::Done && (turns > 1 || execution.calls.len() == program.calls.len()))
+    }
+
+    /// Measures one round.
+    fn round(&mut self, turns: u32, time: Duration) -> anyhow::Result<()> {
         let mut execution = Execution::default();
-        let single = measure(&mut self.engine, once, time, &mut execution)?;
-        let repeated = measure(&mut self.engine, many, time, &mut execution)?;
+        let single = measure(&mut self.engine, &self.once, time, &mut execution)?;
+        let repeated = measure(&mut self.engine, &self.many, time, &mut execution)?;
         self.engine_costs.push(single.cost);
         self.splits.push(single.split);
         if let Some(engine) = &mut self.with_oracles {
-            let with = measure(engine, once, time, &mut execution)?;
+            let with = measure(engine, &self.once, time, &mut execution)?;
             self.oracle_ratios.push(with.cost.wall / single.cost.wall);
         }
         // What the doorbell, the reset and the read-back cost is in both, once: it drops out.
@@ -137,20 +159,14 @@ impl Side {
     }
 
     /// Measures resets and the whole fuzzer, and puts everything together.
-    fn report(
-        mut self,
-        calls: f64,
-        once: &[Vec<u8>],
-        args: &Speed,
-        cores: Option<&[usize]>,
-    ) -> anyhow::Result<Report> {
-        let reset = reset_cost(&mut self.engine)?;
+    fn report(mut self, calls: f64, args: &Speed, cores: Option<&[usize]>) -> anyhow::Result<Report> {
+        let reset = reset_cost(&mut self.engine, Writers::of(self.settings.target()))?;
         let way = self.engine.way().0.to_string();
         drop((self.engine, self.with_oracles));
         let (engine, ceiling) = (rate(&self.engine_costs, calls), rate(&self.ceiling_costs, calls));
         let other = |reset| -> anyhow::Result<OtherReset> {
             let mut other = self.settings.clone().with_reset(reset).start()?;
-            let measured = measure(&mut other, once, args.time, &mut Execution::default())?;
+            let measured = measure(&mut other, &self.once, args.time, &mut Execution::default())?;
             let beside = rate(&[measured.cost], calls);
             let engine_to_this = engine.programs_per_second / beside.programs_per_second;
             Ok(OtherReset { way: other.way().0.to_string(), engine: beside, engine_to_this })
@@ -209,25 +225,28 @@ pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {
     if let Some(beside) = args.beside {
         sides.push(Side::new(settings.on(beside))?);
     }
+    let turns = TURNS * 10 / u32::try_from(args.calls).unwrap_or(u32::MAX).max(10);
     let programs = match &args.program {
         Some(file) => vec![store::load_program(file)?],
-        None => programs(&mut sides, args)?,
+        None => programs(&mut sides, turns, args)?,
     };
     let calls =
         programs.iter().map(|program| program.calls.len()).sum::<usize>() as f64 / programs.len() as f64;
-    let once: Vec<_> = lowered(&programs, 1)?;
-    let turns = TURNS * 10 / u32::try_from(args.calls).unwrap_or(u32::MAX).max(10);
-    let many: Vec<_> = lowered(&programs, turns)?;
+    for side in &mut sides {
+        let environment = side.engine.environment();
+        side.once = lowered(&programs, 1, &environment)?;
+        side.many = lowered(&programs, turns, &environment)?;
+    }
     // Interleaved, so that a slow moment of the machine hits all sides.
     let slice = args.time / ROUNDS as u32;
     for _ in 0..ROUNDS {
         for side in &mut sides {
-            side.round(&once, &many, turns, slice)?;
+            side.round(turns, slice)?;
         }
     }
     let mut reports = sides
         .into_iter()
-        .map(|side| side.report(calls, &once, args, cores.as_deref()))
+        .map(|side| side.report(calls, args, cores.as_deref()))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let beside = (reports.len() > 1).then(|| reports.remove(1));
     let mut report = reports.remove(0);
@@ -251,21 +270,21 @@ pub(super) fn run(args: &Speed) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-/// Generated programs of the wanted length whose calls all come back, on each side.
-fn programs(sides: &mut [Side], args: &Speed) -> anyhow::Result<Vec<Program>> {
+/// Generated programs of the wanted length whose calls all come back, on each side. The first one's interface is that of all.
+fn programs(sides: &mut [Side], turns: u32, args: &Speed) -> anyhow::Result<Vec<Program>> {
     let mut rng = Pcg64Mcg::seed_from_u64(args.seed);
     let mut found = Vec::new();
     let mut execution = Execution::default();
+    let interface = sides.first().map_or_else(interface, |side| side.settings.interface());
     for _ in 0..10_000 {
-        let mut program = generate::program(&mut rng, interface(), args.calls as usize);
+        let mut program = generate::program(&mut rng, interface, args.calls as usize);
         while program.calls.len() < args.calls as usize {
-            program.calls.extend(generate::call(&mut rng, interface(), &program.calls));
+            program.calls.extend(generate::call(&mut rng, interface, &program.calls));
         }
-        let Ok(lowered) = lower::lower(&program, 1) else { continue };
         let mut good = true;
         for side in &mut *sides {
-            side.engine.execute(&Request { program: &lowered.bytes, comparisons: false }, &mut execution)?;
-            good &= execution.outcome == Outcome::Done && execution.calls.len() == program.calls.len();
+            good &= side.ends_well(&program, 1, &mut execution)?
+                && side.ends_well(&program, turns, &mut execution)?;
         }
         if good {
             found.push(program);
@@ -277,8 +296,8 @@ fn programs(sides: &mut [Side], args: &Speed) -> anyhow::Result<Vec<Program>> {
     anyhow::bail!("found only {} programs whose calls all return; the target may be broken", found.len())
 }
 
-fn lowered(programs: &[Program], turns: u32) -> anyhow::Result<Vec<Vec<u8>>> {
-    programs.iter().map(|program| Ok(lower::lower(program, turns)?.bytes)).collect()
+fn lowered(programs: &[Program], turns: u32, environment: &Environment) -> anyhow::Result<Vec<Vec<u8>>> {
+    programs.iter().map(|program| Ok(lower::lower_in(program, turns, environment)?.bytes)).collect()
 }
 
 /// How the fuzzer is measured.

@@ -33,11 +33,14 @@ impl CrashCost {
     }
 }
 
-/// Finds out what a crash costs, in about twice `time`.
+/// Finds out what a crash costs, in about twice `time`; none for a target that bugs cannot be planted in.
 ///
 /// # Errors
 /// [`MeasureError`].
-pub fn crash_cost(settings: &Settings, time: Duration) -> Result<CrashCost, MeasureError> {
+pub fn crash_cost(settings: &Settings, time: Duration) -> Result<Option<CrashCost>, MeasureError> {
+    if !settings.target().is_reference() {
+        return Ok(None);
+    }
     let program = text::parse(PROGRAM).ok().and_then(|program| lower::lower(&program, 1).ok());
     let programs = [program.ok_or(MeasureError::TooLong)?.bytes];
     let of = |mut engine: QemuEngine, wanted: Outcome| {
@@ -50,5 +53,5 @@ pub fn crash_cost(settings: &Settings, time: Duration) -> Result<CrashCost, Meas
     };
     let good_microseconds = of(settings.planted(&[]).start()?, Outcome::Done)?;
     let crash_microseconds = of(settings.planted(&[BUG]).start()?, Outcome::Crash)?;
-    Ok(CrashCost { crash_microseconds, good_microseconds })
+    Ok(Some(CrashCost { crash_microseconds, good_microseconds }))
 }

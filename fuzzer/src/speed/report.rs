@@ -118,7 +118,8 @@ pub struct Report {
     /// Memory of QEMU and of the fuzzer after a campaign's programs, in bytes, as far as the system tells.
     pub memory: [Option<u64>; 2],
     /// What a crash costs.
-    pub crash: CrashCost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash: Option<CrashCost>,
     /// The whole fuzzer with many workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
@@ -231,12 +232,14 @@ impl Report {
         for point in points {
             writeln!(to, "{:>12} pages {:>10.1} us", point.pages, point.microseconds)?;
         }
-        let CrashCost { crash_microseconds, good_microseconds } = self.crash;
-        writeln!(
-            to,
-            "\na crash: {crash_microseconds:.1} us, {:.2} times the same program without the bug ({good_microseconds:.1} us)",
-            self.crash.ratio()
-        )?;
+        if let Some(crash) = self.crash {
+            let CrashCost { crash_microseconds, good_microseconds } = crash;
+            writeln!(
+                to,
+                "\na crash: {crash_microseconds:.1} us, {:.2} times the same program without the bug ({good_microseconds:.1} us)",
+                crash.ratio()
+            )?;
+        }
         if let Some(Scaling { workers, programs_per_second, to_one }) = self.scaling {
             writeln!(
                 to,
@@ -299,9 +302,11 @@ impl Report {
                 line("memory", whose, bytes as f64);
             }
         }
-        line("crash", "microseconds", self.crash.crash_microseconds);
-        line("crash", "microseconds without the bug", self.crash.good_microseconds);
-        line("crash", "to the same without the bug", self.crash.ratio());
+        if let Some(crash) = self.crash {
+            line("crash", "microseconds", crash.crash_microseconds);
+            line("crash", "microseconds without the bug", crash.good_microseconds);
+            line("crash", "to the same without the bug", crash.ratio());
+        }
         if let Some(scaling) = self.scaling {
             let of = format!("{} workers", scaling.workers);
             line(&of, "programs per second", scaling.programs_per_second);

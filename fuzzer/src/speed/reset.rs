@@ -10,18 +10,45 @@ use coverage_hypercall::{
 use serde::Serialize;
 
 use super::{MeasureError, median};
-use crate::engine::{Engine, Execution, Request, qemu::QemuEngine};
+use crate::{
+    engine::{Engine, Execution, Request, qemu::QemuEngine},
+    target::Target,
+};
 
 /// First page that is written: behind the arena.
 const FIRST: u64 = 0x240;
-/// Pages of a domain that neither the agent nor the arena needs, up to the end of its memory.
-const PAGES: u32 = 0x400 - FIRST as u32;
-/// Domains that write, in this order.
-const DOMAINS: [u16; 3] = [1, 2, 0];
-/// Pages that are written, beside those that every program writes to.
-const WANTED: [u32; 8] = [0, 4, 16, 64, 256, 512, 1024, PAGES * DOMAINS.len() as u32];
+/// Pages that are written, beside those that every program writes to, and where so many can be had.
+const WANTED: [u32; 9] = [0, 4, 16, 64, 128, 256, 512, 1024, 1344];
 /// Resets of each, of which the middle one counts.
 const RESETS: usize = 41;
+
+/// Who can write to pages that nobody needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Writers {
+    /// Domains that write, in this order.
+    domains: &'static [u16],
+    /// Pages of each behind the first one.
+    pages: u32,
+}
+
+impl Writers {
+    /// Those of a target.
+    #[must_use]
+    pub fn of(target: Target) -> Self {
+        if target.is_reference() {
+            // Up to the end of a domain's memory.
+            Self { domains: &[1, 2, 0], pages: 0x400 - FIRST as u32 }
+        } else {
+            // Up to the channel, which is the domain's own here. All domains are one.
+            Self { domains: &[1], pages: 0x300 - FIRST as u32 }
+        }
+    }
+
+    /// Pages in all.
+    fn all(self) -> u32 {
+        self.pages * self.domains.len() as u32
+    }
+}
 
 /// One program's resets.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -59,11 +86,11 @@ fn put<T: serde::Serialize>(bytes: &mut Vec<u8>, value: &T) {
 }
 
 /// A lowered program that writes to so many pages.
-fn program(pages: u32) -> Vec<u8> {
+fn program(pages: u32, writers: Writers) -> Vec<u8> {
     let mut groups = Vec::new();
     let (mut left, mut calls) = (pages, 0);
-    for domain in DOMAINS {
-        let here = left.min(PAGES);
+    for &domain in writers.domains {
+        let here = left.min(writers.pages);
         left -= here;
         if here == 0 && calls > 0 {
             break;
@@ -110,11 +137,11 @@ fn line(points: &[Point]) -> Option<(f64, f64)> {
 ///
 /// # Errors
 /// [`MeasureError`].
-pub fn reset_cost(engine: &mut QemuEngine) -> Result<ResetCost, MeasureError> {
+pub fn reset_cost(engine: &mut QemuEngine, writers: Writers) -> Result<ResetCost, MeasureError> {
     let mut execution = Execution::default();
     let mut points = Vec::new();
-    for wanted in WANTED {
-        let program = program(wanted);
+    for wanted in WANTED.into_iter().filter(|wanted| *wanted <= writers.all()) {
+        let program = program(wanted, writers);
         let request = Request { program: &program, comparisons: false };
         let (mut times, mut pages) = (Vec::new(), 0);
         // What a reset costs is known after the execution behind it.
@@ -153,12 +180,13 @@ mod tests {
 
     #[test]
     fn domains_share_the_pages() {
+        let writers = Writers::of(Target::ReferenceHvm);
         let calls = |pages| {
             let (header, _): (Header, _) =
-                postcard::take_from_bytes(&program(pages)).map(|(h, r)| (h, r.len())).unwrap();
+                postcard::take_from_bytes(&program(pages, writers)).map(|(h, r)| (h, r.len())).unwrap();
             header.calls
         };
-        assert_eq!((calls(0), calls(1), calls(PAGES), calls(PAGES + 1)), (1, 1, 1, 2));
-        assert_eq!(calls(PAGES * 3), 3);
+        assert_eq!((calls(0), calls(1), calls(writers.pages), calls(writers.pages + 1)), (1, 1, 1, 2));
+        assert_eq!((writers.all(), calls(writers.all())), (1344, 3), "as many as are wanted at most");
     }
 }

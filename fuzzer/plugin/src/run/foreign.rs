@@ -3,22 +3,29 @@
 //!
 //! It may break long calls off, and lets the guest repeat them: but only when an interrupt has left it something to do, and while the
 //! clock stands still none comes. So a call that uses up its budget is no hang yet. The clock then goes on, and with it the timers, and
-//! the call gets far more. If it is broken off, or comes back, it was a long one; if not, it hangs.
+//! the call gets far more, and time. If it is broken off, or comes back, it was a long one; if not, it hangs.
 #![expect(unsafe_code, reason = "callbacks from and calls into QEMU")]
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 
 use hyperfuzz_control::End;
 
 use super::{Phase, Plugin, plugin};
 use crate::api::Callback;
 use crate::budget::Limits;
-use crate::path;
 use crate::qemu::Cpu;
+use crate::{edges, path};
 
 /// Privilege level of a hypervisor.
 const HYPERVISOR: u32 = 0;
+
+/// How long a run takes at least before it hangs: a call may wait for time to pass, and its way of waiting counts as many blocks.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Below it lie the guest-virtual addresses of guests, above it the hypervisor's and those that belong to nobody.
+const LOWER_HALF: u64 = 1 << 47;
 
 /// What is special about the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +42,16 @@ impl Plugin {
     /// True where the hypervisor below the agent is not ours: it takes interrupts, and accesses devices by other means than ports.
     pub(super) fn foreign(&self) -> bool {
         self.marker_ring() != 0
+    }
+
+    /// True where hypervisor and guest share their tables, and nothing but the registers says what translations are.
+    pub(super) fn on_one_set_of_tables(&self) -> bool {
+        self.foreign() && !self.in_foreign_guest()
+    }
+
+    /// What is called before an instruction of the hypervisor's that halts the processor.
+    pub(super) fn halt_place(&self, address: u64) -> Option<Callback> {
+        (self.foreign() && edges::argument(self.control, address).is_some()).then_some(halting)
     }
 
     /// What is called before the block at this guest-virtual address.
@@ -68,7 +85,9 @@ impl Plugin {
                 unsafe { (self.qemu.enable_ticks)() };
                 return Verdict::GoesOn;
             }
-            return Verdict::Ended(End::Hang);
+            let began = self.machine().run_began;
+            let patient = began.is_some_and(|began| began.elapsed() < PATIENCE);
+            return if patient { Verdict::GoesOn } else { Verdict::Ended(End::Hang) };
         }
         match reached {
             End::Crash | End::TripleFault => Verdict::Ended(reached),
@@ -78,12 +97,18 @@ impl Plugin {
         }
     }
 
-    /// Ends the run from a callback of translated code, if it is the hypervisor that executes it.
-    fn end_foreign(&self, vcpu: c_uint, end: End) {
+    /// What is called before a block at this guest-virtual address that begins with zeros.
+    pub(super) fn zeros_place(&self, address: u64) -> Option<Callback> {
+        let snapshot_taken = self.control.text_len.load(Ordering::Relaxed) != 0;
+        (self.foreign() && snapshot_taken && address < LOWER_HALF).then_some(strayed)
+    }
+
+    /// Ends the run from a callback of translated code, if it is the hypervisor that executes it, or a guest.
+    fn end_foreign(&self, vcpu: c_uint, end: End, hypervisors: bool) {
         let Ok(index) = c_int::try_from(vcpu) else { return };
         // SAFETY: no precondition; the CPU exists, as it executes code.
         let cpu = unsafe { (self.qemu.get_cpu)(index) };
-        if cpu.is_null() || !self.layout.runs_at(cpu, HYPERVISOR) {
+        if cpu.is_null() || self.layout.runs_at(cpu, HYPERVISOR) != hypervisors {
             return;
         }
         if self.phase.load(Ordering::SeqCst) == Phase::Boot as u32 {
@@ -100,25 +125,46 @@ impl Plugin {
 /// Runs before each block at which the hypervisor has given up.
 unsafe extern "C" fn gave_up(vcpu: c_uint, _: *mut c_void) {
     if let Some(plugin) = plugin() {
-        plugin.end_foreign(vcpu, End::Crash);
+        plugin.end_foreign(vcpu, End::Crash, true);
     }
 }
 
 /// Runs before each block at which the hypervisor ends a domain: what it says of it would take longer than everything else.
 unsafe extern "C" fn domain_ended(vcpu: c_uint, _: *mut c_void) {
     if let Some(plugin) = plugin() {
-        plugin.end_foreign(vcpu, End::Idle);
+        plugin.end_foreign(vcpu, End::Idle, true);
+    }
+}
+
+/// Runs before each instruction with which the hypervisor halts the processor: nothing can run any more, and nothing will wake it, as
+/// its clock stands still.
+unsafe extern "C" fn halting(vcpu: c_uint, _: *mut c_void) {
+    let Some(plugin) = plugin().filter(|plugin| !plugin.account.extended()) else { return };
+    let Ok(index) = c_int::try_from(vcpu) else { return };
+    // SAFETY: no precondition; the CPU exists, as it executes code.
+    let cpu = unsafe { (plugin.qemu.get_cpu)(index) };
+    if !cpu.is_null() && plugin.layout.takes_interrupts(cpu) && plugin.layout.nothing_pending(cpu) {
+        plugin.end_foreign(vcpu, End::Idle, true);
     }
 }
 
 /// Runs before each block at which the hypervisor breaks a call off.
 unsafe extern "C" fn broke_off(vcpu: c_uint, _: *mut c_void) {
     if let Some(plugin) = plugin().filter(|plugin| plugin.account.extended()) {
-        plugin.end_foreign(vcpu, End::Runaway);
+        plugin.end_foreign(vcpu, End::Runaway, true);
     }
 }
 
 /// Runs before each block at which a system call of a guest enters the hypervisor.
 unsafe extern "C" fn entered(_: c_uint, _: *mut c_void) {
     path::exit();
+}
+
+/// Runs before each block of zeros, which a guest comes to that has gone astray, to a handler that is none, say. Zeros are code that
+/// writes to memory, and where that is the code's own page, QEMU translates it anew at each step: a walk through a page takes as long
+/// as thousands of programs.
+unsafe extern "C" fn strayed(vcpu: c_uint, _: *mut c_void) {
+    if let Some(plugin) = plugin().filter(|plugin| plugin.account.stray()) {
+        plugin.end_foreign(vcpu, End::Runaway, false);
+    }
 }
