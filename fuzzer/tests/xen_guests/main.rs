@@ -9,10 +9,12 @@ use std::{
 use coverage_hypercall::crash::CrashKind;
 use hyperfuzz::{
     engine::{Engine, Execution, Outcome, Request, qemu::QemuEngine, xen},
-    program::{lower, text},
+    program::{Program, generate, lower, text},
     target::{Settings, Target},
 };
 use libtest_mimic::{Arguments, Trial};
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
 
 /// A test, by its name. It gets Xen's image, and panics where it fails.
 type Test = (&'static str, fn(&Path));
@@ -24,6 +26,8 @@ const TESTS: &[Test] = &[
     ("what_goes_wrong_is_told_apart", what_goes_wrong_is_told_apart),
     ("the_image_names_its_functions", the_image_names_its_functions),
     ("programs_run_in_a_pvh_dom0", programs_run_in_a_pvh_dom0),
+    ("generated_programs_run_alike_in_any_order", generated_programs_run_alike_in_any_order),
+    ("three_thousand_executions_of_one_program_are_one", three_thousand_executions_of_one_program_are_one),
 ];
 
 fn main() {
@@ -64,8 +68,11 @@ impl Machine {
     }
 
     fn run(&mut self, source: &str) -> Execution {
-        let program = text::parse(source).unwrap_or_else(|error| panic!("{error} in\n{source}"));
-        let lowered = lower::lower_in(&program, 1, &self.0.environment()).expect("the program is short");
+        self.execute(&text::parse(source).unwrap_or_else(|error| panic!("{error} in\n{source}")))
+    }
+
+    fn execute(&mut self, program: &Program) -> Execution {
+        let lowered = lower::lower_in(program, 1, &self.0.environment()).expect("the program is short");
         let mut execution = Execution::default();
         let request = Request { program: &lowered.bytes, comparisons: false };
         self.0.execute(&request, &mut execution).unwrap_or_else(|error| panic!("no machine: {error}"));
@@ -203,4 +210,35 @@ fn programs_run_in_a_pvh_dom0(image: &Path) {
     let again = machine.run("d1 memory_op.decrease_reservation(0, &{extent_start: &[0x280], nr_extents: 1, extent_order: 0, mem_flags: 0, domid: self})");
     assert_eq!((statuses(&again), again.blocks), (statuses(&given), given.blocks));
     expect_the_same(&mut machine, &first, 500);
+}
+
+fn generated_programs_run_alike_in_any_order(image: &Path) {
+    for (target, count) in [(Target::XenPv, 300), (Target::XenDomu, 300), (Target::XenPvh, 100)] {
+        let mut machine = Machine::boot(target, image);
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
+        let program = |_| generate::program(&mut rng, target.interface(), 10);
+        let programs: Vec<Program> = (0..count).map(program).collect();
+        let first: Vec<Execution> = programs.iter().map(|program| machine.execute(program)).collect();
+        for (program, before) in programs.iter().zip(&first).rev() {
+            let now = machine.execute(program);
+            // What is longer than that depends on the clock.
+            let settled = matches!(now.outcome, Outcome::Done | Outcome::Idle | Outcome::Crash);
+            let alike = now.outcome == before.outcome
+                && (!settled
+                    || now.calls == before.calls
+                        && now.blocks == before.blocks
+                        && now.counters == before.counters);
+            assert!(alike, "{target}: {}\nwas {before:?}\nis {now:?}", text::print(program));
+        }
+        let well = first.iter().filter(|execution| execution.outcome == Outcome::Done).count();
+        assert!(well * 2 > programs.len(), "{target}: only {well} of {count} programs came to their end");
+    }
+}
+
+fn three_thousand_executions_of_one_program_are_one(image: &Path) {
+    for target in [Target::XenPv, Target::XenDomu] {
+        let mut machine = Machine::boot(target, image);
+        let first = version(&mut machine);
+        expect_the_same(&mut machine, &first, 3000);
+    }
 }
