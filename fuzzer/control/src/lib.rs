@@ -1,7 +1,7 @@
 //! The control file that the fuzzer and its QEMU plugin share.
 //!
 //! Both sides map the same file: a [`Control`] structure, then [`DATA_LEN`] bytes of staged poke data, then [`EDGES_LEN`] counters
-//! of edges, then room for [`Control::path_room`] words of a path. All fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
+//! of edges, then [`COMPARISONS_LEN`] bytes of comparisons, then room for [`Control::path_room`] words of a path. All fields are atomics, because both sides change them. One side at a time owns the machine, and hands it over by a
 //! futex word: the host owns it from [`Control::answer`] on, the plugin from [`Control::doorbell`] on.
 //!
 //! Execution `n` (counted from 1) begins when the host sets `doorbell` to `n` and ends when the plugin sets `answer` to
@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Identifies a control file: `HFZCTRL1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HFZCTRL1");
 /// Version of the layout. A plugin refuses any other.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 /// Most pokes of one execution.
 pub const MAX_POKES: usize = 16;
 /// Most places in a hypervisor that knows nothing of us at which it has given up, or at which a domain ends.
@@ -31,8 +31,12 @@ pub const DATA_LEN: usize = 0x2_0000;
 pub const EDGES_OFFSET: usize = DATA_OFFSET + DATA_LEN;
 /// Counters of edges, a power of two. Several edges may share one.
 pub const EDGES_LEN: usize = 0x1_0000;
+/// Offset of the comparisons in the file; see [`Control::comparisons`].
+pub const COMPARISONS_OFFSET: usize = EDGES_OFFSET + EDGES_LEN;
+/// Bytes of comparisons: 4,096 of 32 bytes each, as the channel's `CmpEntry`.
+pub const COMPARISONS_LEN: usize = 0x2_0000;
 /// Bytes of the control file, without a path.
-pub const FILE_LEN: usize = EDGES_OFFSET + EDGES_LEN;
+pub const FILE_LEN: usize = COMPARISONS_OFFSET + COMPARISONS_LEN;
 /// Offset of the path in the file: for each block of the hypervisor's that was executed its offset from [`Control::edges_base`], and
 /// [`EXIT`] for each VM exit, in the order in which they happened. Each is a `u32`.
 pub const PATH_OFFSET: usize = FILE_LEN;
@@ -167,7 +171,7 @@ pub struct Control {
     pub poke_count: AtomicU32,
     /// Why the plugin gave up, in UTF-8.
     pub error: [AtomicU8; MAX_ERROR],
-    /// [`KEEP`] and [`CONTINUE`]; written by the host.
+    /// [`KEEP`], [`CONTINUE`] and [`COMPARE`]; written by the host.
     pub state_flags: AtomicU32,
     /// 1 while a guest has the processor, 0 while the hypervisor has; written by the plugin's
     /// watchdog every millisecond of a run, for a host that has waited too long.
@@ -209,6 +213,10 @@ pub struct Control {
     /// Guest-virtual address at which such a hypervisor is entered by system calls of a pv guest, which a path notes as [`EXIT`]s; zero if
     /// there is none. Written by the host before QEMU starts.
     pub enters: AtomicU64,
+    /// Comparisons of the last execution that are in the file, if they were asked for: of values that differed.
+    pub comparisons: AtomicU32,
+    /// Zero.
+    pub reserved: AtomicU32,
 }
 
 /// In [`Control::marker_ring`]: of code that an SVM guest executes.
@@ -226,13 +234,16 @@ pub const BY_HOST: u32 = 1;
 pub const KEEP: u32 = 1;
 /// In [`Control::state_flags`]: the machine goes on from where the last run stopped, which had [`KEEP`]; it is not reset.
 pub const CONTINUE: u32 = 2;
+/// In [`Control::state_flags`]: what a hypervisor compares that knows nothing of us is noted. Each of its instructions counts as a block
+/// then, and no edges are counted.
+pub const COMPARE: u32 = 4;
 
 const _: () = assert!(size_of::<Poke>() == 16);
 const _: () = assert!(core::mem::offset_of!(Control, doorbell) == 16);
 const _: () = assert!(core::mem::offset_of!(Control, beacon) == 32);
 const _: () = assert!(core::mem::offset_of!(Control, pokes) == 120);
 const _: () = assert!(core::mem::offset_of!(Control, error) == 120 + MAX_POKES * 16 + 8);
-const _: () = assert!(size_of::<Control>() == 208 + MAX_ENDS * 16 + MAX_POKES * 16 + MAX_ERROR);
+const _: () = assert!(size_of::<Control>() == 216 + MAX_ENDS * 16 + MAX_POKES * 16 + MAX_ERROR);
 const _: () = assert!(size_of::<Control>() <= DATA_OFFSET);
 
 impl Control {

@@ -118,6 +118,11 @@ impl Layout {
         })
     }
 
+    /// Offset of the sixteen general registers, in the order of their numbers.
+    pub(crate) fn registers(&self) -> usize {
+        self.regs
+    }
+
     /// Reads a field. The CPU must be a live one of this process.
     fn read<T: Copy>(cpu: *mut Cpu, at: usize) -> T {
         // SAFETY: `at` lies in the CPU structure (Layout::find); fields there are aligned integers. Another thread may

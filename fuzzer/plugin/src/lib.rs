@@ -24,6 +24,7 @@
 
 mod api;
 mod budget;
+mod compare;
 mod counter;
 mod cpu;
 mod devices;

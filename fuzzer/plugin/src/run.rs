@@ -13,11 +13,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use coverage_hypercall::harness::{MARKER_LEN, Marker};
-use hyperfuzz_control::{CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, SVM_GUEST, State};
+use hyperfuzz_control::{COMPARE, CONTINUE, Control, DATA_LEN, DATA_OFFSET, End, KEEP, SVM_GUEST, State};
 use rustix::thread::futex;
 
 use crate::api::Callback;
 use crate::budget::{Account, Limits};
+use crate::compare;
 use crate::counter::{BLOCKS, PORT_ACCESSES};
 use crate::cpu::{CpuState, Layout};
 use crate::devices::Devices;
@@ -128,6 +129,7 @@ pub(crate) fn install(
         account: Account::default(),
         cpu: AtomicPtr::new(ptr::null_mut()),
     });
+    compare::prepare(control, &plugin.layout);
     std::thread::Builder::new()
         .name("hyperfuzz-watchdog".into())
         .spawn(move || plugin.watch())
@@ -288,6 +290,7 @@ impl Plugin {
         }
         self.apply_pokes(memory)?;
         edges::clear(control);
+        compare::begin(control, cpu, self.foreign() && self.flag(COMPARE));
         path::clear(control);
         self.account.reset(self.in_foreign_guest());
         self.reached.store(End::Ready as u32, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use coverage_hypercall::harness::{MARKER_LEN, Marker};
 use hyperfuzz_control::Control;
 
 use crate::api::{Api, Block, Callback, MAX_CODE, PluginId};
-use crate::{edges, path};
+use crate::{compare, edges, path};
 
 /// Whoever wants to know what code does: a machine that is reset in this process, or one that the host resets.
 pub(crate) trait Observer: Sync {
@@ -200,6 +200,15 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
     if path::is_wanted(control) {
         if let Some(argument) = address.and_then(|address| path::argument(control, address)) {
             block.before(path::block_reached, argument);
+        }
+    } else if compare::is_on() {
+        let alone = block.instructions().next().filter(|_| block.instructions().len() == 1);
+        let argument = alone.and_then(|insn| {
+            let (code, len) = insn.code();
+            compare::argument(control, &code[..len], insn.virtual_address())
+        });
+        if let Some(argument) = argument {
+            block.before(compare::reached, argument);
         }
     } else if let Some(argument) =
         address.filter(|_| observer.counts()).and_then(|address| edges::argument(control, address))

@@ -7,7 +7,7 @@ use coverage_hypercall::channel::{ChannelHeader, REQUEST_DATA, REQUEST_RING};
 use coverage_hypercall::harness::{CmpHeader, ConsoleHeader};
 use coverage_hypercall::program::MAX_LEN;
 use coverage_hypercall::ring::SKIP;
-use hyperfuzz_control::{CONTINUE, End, KEEP};
+use hyperfuzz_control::{COMPARE, CONTINUE, End, KEEP};
 use rustix::thread::{CpuSet, futex, sched_setaffinity};
 
 use super::Request;
@@ -174,7 +174,10 @@ impl Machine {
     /// Stages a request: after a reset, or where `keep` allows it and the machine can, without one.
     pub(super) fn stage(&mut self, request: &Request<'_>, keep: bool) -> Result<(), EngineError> {
         let standing = if keep { self.standing() } else { None };
-        let flags = if keep { KEEP } else { 0 } | if standing.is_some() { CONTINUE } else { 0 };
+        // Where the hypervisor notes them itself, it is told so by a poke.
+        let flags = if keep { KEEP } else { 0 }
+            | if standing.is_some() { CONTINUE } else { 0 }
+            | if request.comparisons { COMPARE } else { 0 };
         self.process.control.control().state_flags.store(flags, Ordering::Relaxed);
         let (header, written) = standing.unwrap_or((self.snapshot_header, self.snapshot_written));
         self.target.header = header;

@@ -10,10 +10,14 @@ use std::path::Path;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
-use hyperfuzz_control::{Control, DATA_LEN, DATA_OFFSET, EDGES_LEN, EDGES_OFFSET, FILE_LEN, PATH_OFFSET};
+use coverage_hypercall::harness::CmpEntry;
+use hyperfuzz_control::{
+    COMPARISONS_LEN, COMPARISONS_OFFSET, Control, DATA_LEN, DATA_OFFSET, EDGES_LEN, EDGES_OFFSET, FILE_LEN,
+    PATH_OFFSET,
+};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Makes a file of `len` zero bytes for which there is room, and maps it.
 fn create(path: &Path, len: usize) -> io::Result<(File, MmapRaw)> {
@@ -86,7 +90,7 @@ impl GuestMemory {
 
     /// Copies a structure out, if all of it lies in memory.
     #[must_use]
-    pub(super) fn read_struct<T: FromBytes + zerocopy::IntoBytes>(&self, at: usize) -> Option<T> {
+    pub(super) fn read_struct<T: FromBytes + IntoBytes>(&self, at: usize) -> Option<T> {
         let mut value = T::new_zeroed();
         self.read(at, value.as_mut_bytes()).then_some(value)
     }
@@ -123,6 +127,18 @@ impl ControlFile {
         to.resize(EDGES_LEN, 0);
         // SAFETY: the range lies in the mapping, which has FILE_LEN bytes; no reference to this part of it exists.
         unsafe { self.map.as_ptr().add(EDGES_OFFSET).copy_to_nonoverlapping(to.as_mut_ptr(), EDGES_LEN) };
+    }
+
+    /// Copies the comparisons that the plugin has noted. For whoever has the machine.
+    pub(super) fn comparisons(&self, to: &mut Vec<CmpEntry>) {
+        let noted = self.control().comparisons.load(Ordering::Relaxed) as usize;
+        to.resize(noted.min(COMPARISONS_LEN / size_of::<CmpEntry>()), CmpEntry::new_zeroed());
+        let bytes = to.as_mut_slice().as_mut_bytes();
+        // SAFETY: the range lies in the mapping, which has FILE_LEN bytes; no reference to this part of it exists.
+        unsafe {
+            let from = self.map.as_ptr().add(COMPARISONS_OFFSET);
+            from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len());
+        }
     }
 
     /// Copies the path of the last execution, as far as there was room for it. For whoever has the machine.

@@ -52,7 +52,8 @@ pub fn build_name(id: &[u8]) -> String {
 pub struct Request<'a> {
     /// The lowered program, as `coverage_hypercall::program` describes it.
     pub program: &'a [u8],
-    /// Record comparisons during this execution. Slower; the outcome is the same.
+    /// Record comparisons during this execution. Slower; the outcome is the same. There are no edge counters of a hypervisor then that
+    /// does not count for itself.
     pub comparisons: bool,
 }
 

@@ -228,6 +228,9 @@ impl Engine for QemuEngine {
             let blocks = machine.process.control.control().blocks.load(Ordering::Relaxed);
             if let Some(foreign) = &self.config.foreign {
                 machine.process.control.edges(&mut execution.counters);
+                if request.comparisons {
+                    machine.process.control.comparisons(&mut execution.comparisons);
+                }
                 machine.process.new_console(&mut execution.console);
                 (outcome, record) = xen::judge(outcome, foreign.breaks_off != 0, &execution.console);
             }

@@ -28,6 +28,7 @@ const TESTS: &[Test] = &[
     ("programs_run_in_a_pvh_dom0", programs_run_in_a_pvh_dom0),
     ("generated_programs_run_alike_in_any_order", generated_programs_run_alike_in_any_order),
     ("three_thousand_executions_of_one_program_are_one", three_thousand_executions_of_one_program_are_one),
+    ("what_xen_compares_is_noted", what_xen_compares_is_noted),
 ];
 
 fn main() {
@@ -72,9 +73,13 @@ impl Machine {
     }
 
     fn execute(&mut self, program: &Program) -> Execution {
+        self.request(program, false)
+    }
+
+    fn request(&mut self, program: &Program, comparisons: bool) -> Execution {
         let lowered = lower::lower_in(program, 1, &self.0.environment()).expect("the program is short");
         let mut execution = Execution::default();
-        let request = Request { program: &lowered.bytes, comparisons: false };
+        let request = Request { program: &lowered.bytes, comparisons };
         self.0.execute(&request, &mut execution).unwrap_or_else(|error| panic!("no machine: {error}"));
         execution
     }
@@ -240,5 +245,33 @@ fn three_thousand_executions_of_one_program_are_one(image: &Path) {
         let mut machine = Machine::boot(target, image);
         let first = version(&mut machine);
         expect_the_same(&mut machine, &first, 3000);
+    }
+}
+
+fn what_xen_compares_is_noted(image: &Path) {
+    for target in [Target::XenPv, Target::XenDomu, Target::XenPvh] {
+        let mut machine = Machine::boot(target, image);
+        let first = version(&mut machine);
+        // A sub-operation of xen_version that is none, and a domain that is none.
+        let source = "d1 raw.call(17, 0x5a5b, 0, 0, 0, 0, 0)\nd1 event_channel_op.close(&{port: 0x5c5d})";
+        let program = text::parse(source).expect("a program");
+        let plain = machine.request(&program, false);
+        let noted = machine.request(&program, true);
+        assert_eq!((noted.outcome, statuses(&noted)), (plain.outcome, statuses(&plain)), "{target}");
+        assert!(plain.comparisons.is_empty() && edges(&noted) == 0, "{target}");
+        let with = |value| noted.comparisons.iter().filter(move |entry| entry.right == value);
+        let constants = with(0x5a5b).filter(|entry| entry.constant == 1 && entry.left < 16).count();
+        assert!(
+            constants > 0,
+            "{target}: the number is compared with those of its sub-operations: {noted:?}"
+        );
+        assert!(
+            noted.comparisons.iter().any(|entry| [entry.left, entry.right].contains(&0x5c5d)),
+            "{target}: the port is compared with how many there are: {noted:?}"
+        );
+        assert!(noted.comparisons.iter().all(|entry| entry.left != entry.right), "{target}");
+        let again = machine.request(&program, true);
+        assert!(again.comparisons == noted.comparisons, "{target}: the same each time");
+        expect_the_same(&mut machine, &first, 10);
     }
 }
