@@ -86,13 +86,19 @@ fn record(text: &str) -> CrashRecord {
     let words = LAST_WORDS.iter().find(|(words, _)| text.contains(words));
     let mut record = blank();
     record.kind = words.map_or(CrashKind::Panic, |(_, kind)| *kind) as u32;
-    // `RIP:    e008:[<ffff82d040227a3f>] name+0x1/0x2`, and below `Xen call trace:` one line of that form for each caller.
-    let mut addresses = text.split("[<").skip(1).filter_map(|rest| {
-        let (digits, _) = rest.split_once(">]")?;
-        u64::from_str_radix(digits, 16).ok().filter(|address| (VIRT_START..).contains(address))
-    });
-    record.rip = addresses.next().unwrap_or_default();
-    for (slot, address) in record.frames.iter_mut().zip(addresses.take(MAX_FRAMES)) {
+    // `RIP:    e008:[<ffff82d040227a3f>] name+0x1/0x2`, and below `Xen call trace:` one line of that form for each caller. Those marked
+    // `S` are what happens to lie on the stack, which is little without frame pointers, and left to who reads the console.
+    let address = |line: &str| {
+        let (digits, rest) = line.split_once("[<")?.1.split_once(">]")?;
+        let address = u64::from_str_radix(digits, 16).ok().filter(|address| *address >= VIRT_START)?;
+        Some((address, rest.trim_start().starts_with("S ")))
+    };
+    let mut addresses = text.lines().filter_map(address);
+    record.rip = addresses.next().unwrap_or_default().0;
+    let callers = addresses.filter(|(_, scrap)| !scrap).map(|(address, _)| address);
+    // Where it was is the first of them once more.
+    let callers = callers.skip_while(|address| *address == record.rip);
+    for (slot, address) in record.frames.iter_mut().zip(callers.take(MAX_FRAMES)) {
         *slot = address;
         record.frame_count += 1;
     }
@@ -114,16 +120,14 @@ mod tests {
     #[test]
     fn the_console_tells_a_crash_from_a_hang() {
         let panic = b"(XEN) ----[ Xen-4.17 ]----\n(XEN) RIP:    e008:[<ffff82d040227a3f>] f+0x1/0x2\n(XEN) Xen call trace:\n\
-            (XEN)    [<ffff82d040227a3f>] R f+0x1/0x2\n(XEN)    [<ffff82d0402011aa>] S g+0x3/0x4\n(XEN) \n\
+            (XEN)    [<ffff82d040227a3f>] R f+0x1/0x2\n(XEN)    [<ffff82d040200123>] S h+0x3/0x4\n\
+            (XEN)    [<ffff82d0402011aa>] F g+0x3/0x4\n(XEN) \n\
             (XEN) Panic on CPU 0:\n(XEN) FATAL PAGE FAULT\n(XEN) [error_code=0002]\n(XEN) ****\n";
         let (outcome, record) = judge(Outcome::Hang, true, panic);
         let record = record.expect("Xen has said why");
         assert_eq!((outcome, CrashKind::from_u32(record.kind)), (Outcome::Crash, Some(CrashKind::Fault)));
         assert_eq!(record.rip, 0xffff_82d0_4022_7a3f);
-        assert_eq!(
-            record.frames[..record.frame_count as usize],
-            [0xffff_82d0_4022_7a3f, 0xffff_82d0_4020_11aa]
-        );
+        assert_eq!(record.frames[..record.frame_count as usize], [0xffff_82d0_4020_11aa]);
         let message = &record.message[..record.message_len as usize];
         assert!(message.starts_with(b"FATAL PAGE FAULT; [error_code=0002]"));
 

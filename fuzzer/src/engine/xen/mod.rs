@@ -36,8 +36,8 @@ pub const BUDGET: u64 = 600_000;
 pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// Functions of Xen that it comes to when it has given up.
 const ENDS: [&str; 3] = ["machine_restart", "machine_halt", "kexec_crash"];
-/// Functions of Xen by which it ends a domain, or the machine for the sake of the initial one.
-const DOMAIN_ENDS: [&str; 2] = ["__domain_crash", "hwdom_shutdown"];
+/// Functions of Xen by which it ends a domain, or the machine for the sake of the initial one or at its request (debug key `R`).
+const DOMAIN_ENDS: [&str; 3] = ["__domain_crash", "hwdom_shutdown", "common/keyhandler.c#reboot_machine"];
 /// The function by which it breaks a long call off, for the guest to repeat it.
 const BREAKS_OFF: &str = "hypercall_create_continuation";
 
