@@ -61,6 +61,8 @@ pub(crate) struct Account {
     extended: AtomicU64,
     /// Blocks of zeros that guests executed.
     strays: AtomicU32,
+    /// [`BLOCKS`] when a guest executed a block last whose comings and goings nothing else tells; zero if none did.
+    guest_seen: AtomicU64,
 }
 
 /// Reads a number of this run.
@@ -80,6 +82,12 @@ impl Account {
         self.fruitless.store(0, Ordering::Relaxed);
         self.extended.store(0, Ordering::Relaxed);
         self.strays.store(0, Ordering::Relaxed);
+        self.guest_seen.store(0, Ordering::Relaxed);
+    }
+
+    /// A guest executes a block: the hypervisor has come back.
+    pub(crate) fn guest_runs(&self) {
+        self.guest_seen.store(get(&BLOCKS), Ordering::Relaxed);
     }
 
     /// A guest executes a block of zeros. True where that is one too many.
@@ -147,12 +155,17 @@ impl Account {
 
     /// Which limit the run has passed.
     pub(crate) fn over(&self, limits: Limits) -> Option<End> {
-        let spent = get(&BLOCKS).saturating_sub(get(&self.since));
+        let blocks = get(&BLOCKS);
+        let (guest_seen, extended) = (get(&self.guest_seen), get(&self.extended));
+        let spent = blocks.saturating_sub(get(&self.since).max(guest_seen));
         let (hypervisor, guest) = if self.in_guest() { (0, spent) } else { (spent, 0) };
-        if hypervisor > limits.exit_blocks.saturating_add(get(&self.extended)) {
+        // All exits together get half as much again as one.
+        let whole = (limits.exit_blocks / 2 * 3).saturating_add(extended);
+        if hypervisor > limits.exit_blocks.saturating_add(extended) {
             Some(End::Hang)
         } else if get(&self.exits) > limits.exits
             || get(&self.guest_blocks).saturating_add(guest) > limits.guest_blocks
+            || (guest_seen != 0 && blocks > whole)
         {
             Some(End::Runaway)
         } else {
@@ -221,6 +234,17 @@ mod tests {
         run(1);
         assert!(account.over(limits) == Some(End::Hang) && !account.extend(limits));
         assert_eq!(account.blocks(limits, End::Hang), 10, "a figure that does not depend on it");
+
+        account.reset(false);
+        run(4);
+        account.guest_runs();
+        run(10);
+        assert_eq!(account.over(limits), None, "it has just come back");
+        run(1);
+        assert_eq!(account.over(limits), Some(End::Hang), "and now it does not any more");
+        account.guest_runs();
+        run(1);
+        assert_eq!(account.over(limits), Some(End::Runaway), "but for all exits it is too much");
 
         account.reset(false);
         assert!((0..STRAY_BLOCKS).all(|_| !account.stray()) && account.stray());

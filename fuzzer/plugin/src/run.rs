@@ -421,6 +421,10 @@ impl Observer for Plugin {
         self.foreign_place(address)
     }
 
+    fn guests(&self, address: u64) -> Option<Callback> {
+        self.guest_place(address)
+    }
+
     fn zeros(&self, address: u64) -> Option<Callback> {
         self.zeros_place(address)
     }

@@ -29,6 +29,10 @@ pub(crate) trait Observer: Sync {
     fn place(&self, _address: u64) -> Option<Callback> {
         None
     }
+    /// What is called before the block at this guest-virtual address, if only that tells that a guest runs.
+    fn guests(&self, _address: u64) -> Option<Callback> {
+        None
+    }
     /// What is called before the block at this guest-virtual address, which begins with zeros.
     fn zeros(&self, _address: u64) -> Option<Callback> {
         None
@@ -195,6 +199,9 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
         block.count();
     }
     if let Some(callback) = address.and_then(|address| observer.place(address)) {
+        block.before(callback, ptr::null_mut());
+    }
+    if let Some(callback) = address.and_then(|address| observer.guests(address)) {
         block.before(callback, ptr::null_mut());
     }
     if path::is_wanted(control) {

@@ -1,6 +1,7 @@
-//! `hyperfuzz corpus`: program files. All but `cmin` do without a machine.
+//! `hyperfuzz corpus`: program files. All but `cmin` and `functions` do without a machine.
 
 mod cmin;
+mod functions;
 mod together;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub(super) enum Command {
     },
     /// Keep a small set of programs that covers what all of them cover, in a directory of its own; nothing is deleted.
     Cmin(Box<cmin::Args>),
+    /// Say which functions of the hypervisor the programs enter, and for which operation.
+    Functions(Box<functions::Args>),
     /// Bring the programs of campaigns and directories together in one directory, each once.
     Merge(together::Merge),
     /// Add programs to the corpus of a campaign that is not running.
@@ -59,6 +62,7 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
         Command::Convert { input, output } => convert(input, output)?,
         Command::Validate { paths } => return check(paths),
         Command::Cmin(args) => return cmin::run(args),
+        Command::Functions(args) => return functions::run(args),
         Command::Merge(args) => return together::merge(args),
         Command::Import(args) => return together::import(args),
     }

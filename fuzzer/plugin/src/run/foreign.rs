@@ -97,6 +97,11 @@ impl Plugin {
         }
     }
 
+    /// What is called before the block at this guest-virtual address, if that is a pv guest's.
+    pub(super) fn guest_place(&self, address: u64) -> Option<Callback> {
+        (self.on_one_set_of_tables() && address < LOWER_HALF).then_some(guest_runs)
+    }
+
     /// What is called before a block at this guest-virtual address that begins with zeros.
     pub(super) fn zeros_place(&self, address: u64) -> Option<Callback> {
         let snapshot_taken = self.control.text_len.load(Ordering::Relaxed) != 0;
@@ -152,6 +157,13 @@ unsafe extern "C" fn halting(vcpu: c_uint, _: *mut c_void) {
 unsafe extern "C" fn broke_off(vcpu: c_uint, _: *mut c_void) {
     if let Some(plugin) = plugin().filter(|plugin| plugin.account.extended()) {
         plugin.end_foreign(vcpu, End::Runaway, true);
+    }
+}
+
+/// Runs before each block of a pv guest.
+unsafe extern "C" fn guest_runs(_: c_uint, _: *mut c_void) {
+    if let Some(plugin) = plugin() {
+        plugin.account.guest_runs();
     }
 }
 

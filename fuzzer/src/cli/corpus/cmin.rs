@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         .iter()
         .map(|file| gather::load(file).map_err(anyhow::Error::msg))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let settings = target(args)?.settings()?;
+    let settings = target(&args.dir, &args.target)?.settings()?;
     let classifier = Classifier::new(settings.symbols()?);
     let mut engine = settings.start()?;
     let mut steps = Steps::new("programs executed", files.len(), args.json);
@@ -79,10 +79,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 /// The options, with those of the campaign where they were not given.
-fn target(args: &Args) -> anyhow::Result<TargetOptions> {
-    let mut options = args.target.clone();
-    if args.dir.join("campaign.json").exists() {
-        let description = store::description(&args.dir)?;
+pub(super) fn target(dir: &Path, options: &TargetOptions) -> anyhow::Result<TargetOptions> {
+    let mut options = options.clone();
+    if dir.join("campaign.json").exists() {
+        let description = store::description(dir)?;
         if options.target.is_none() {
             options.target = Some(Target::from_str(&description.target, false).map_err(|_| {
                 anyhow::anyhow!(
