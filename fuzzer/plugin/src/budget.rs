@@ -63,6 +63,8 @@ pub(crate) struct Account {
     strays: AtomicU32,
     /// [`BLOCKS`] when a guest executed a block last whose comings and goings nothing else tells; zero if none did.
     guest_seen: AtomicU64,
+    /// Blocks that the hypervisor executed at most until such a guest went on.
+    longest: AtomicU64,
 }
 
 /// Reads a number of this run.
@@ -83,11 +85,15 @@ impl Account {
         self.extended.store(0, Ordering::Relaxed);
         self.strays.store(0, Ordering::Relaxed);
         self.guest_seen.store(0, Ordering::Relaxed);
+        self.longest.store(0, Ordering::Relaxed);
     }
 
     /// A guest executes a block: the hypervisor has come back.
     pub(crate) fn guest_runs(&self) {
-        self.guest_seen.store(get(&BLOCKS), Ordering::Relaxed);
+        let now = get(&BLOCKS);
+        let spent = now.saturating_sub(get(&self.guest_seen));
+        self.longest.store(get(&self.longest).max(spent), Ordering::Relaxed);
+        self.guest_seen.store(now, Ordering::Relaxed);
     }
 
     /// A guest executes a block of zeros. True where that is one too many.
@@ -166,6 +172,8 @@ impl Account {
         } else if get(&self.exits) > limits.exits
             || get(&self.guest_blocks).saturating_add(guest) > limits.guest_blocks
             || (guest_seen != 0 && blocks > whole)
+            // It came back, but late: whether anybody looked meanwhile must make no difference.
+            || get(&self.longest) > limits.exit_blocks
         {
             Some(End::Runaway)
         } else {
