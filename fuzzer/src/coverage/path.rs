@@ -207,10 +207,10 @@ impl Walk {
 }
 
 /// Where on a path the call begins that a shorter program, whose path is `shorter`, has not: at the VM exit after which the two
-/// differ for the first time, or where the shorter one ends, if that takes no exit.
+/// differ for the first time.
 pub fn parting(shorter: &[Step], path: &[Step]) -> usize {
     let same = shorter.iter().zip(path).take_while(|(a, b)| a == b).count();
-    if same == path.len() || same == shorter.len() {
+    if same == path.len() {
         return same;
     }
     last_exit(&path[..same]).unwrap_or(0)
