@@ -166,7 +166,7 @@ impl Account {
         let spent = blocks.saturating_sub(get(&self.since).max(guest_seen));
         let (hypervisor, guest) = if self.in_guest() { (0, spent) } else { (spent, 0) };
         // All exits together get half as much again as one.
-        let whole = (limits.exit_blocks / 2 * 3).saturating_add(extended);
+        let whole = (limits.exit_blocks / 2).saturating_mul(3).saturating_add(extended);
         if hypervisor > limits.exit_blocks.saturating_add(extended) {
             Some(End::Hang)
         } else if get(&self.exits) > limits.exits
