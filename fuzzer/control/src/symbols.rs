@@ -27,6 +27,7 @@ pub const INTERNAL: &[&[&str]] = &[
     &["qemu_mutex_unlock_iothread", "bql_unlock"],
     &["cpu_disable_ticks"],
     &["cpu_enable_ticks"],
+    &["qemu_clock_run_timers"],
     &["qemu_ram_foreach_block"],
     &["qemu_ram_get_host_addr"],
     &["qemu_ram_get_used_length"],

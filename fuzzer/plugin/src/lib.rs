@@ -13,12 +13,13 @@
 //! | `api` | the plugin API in all its versions |
 //! | `translate`, `counter` | what is added to translated code |
 //! | `edges` | counts the edges of a hypervisor that does not do it itself |
+//! | `compare` | notes what such a hypervisor compares |
 //! | `path` | notes the order of the hypervisor's blocks, for whoever looks at a single program |
 //! | `budget` | whose blocks are counted, and against which limit |
 //! | `qemu` | declarations of QEMU's internal functions, found at load |
 //! | `run` | the life of a machine that is reset here: snapshot, doorbell, reset, end, watchdog |
 //! | `tables`, `jumps` | which translations survive a change of page tables |
-//! | `cpu`, `memory`, `pristine`, `devices` | saving and restoring each of these |
+//! | `cpu`, `memory`, `pristine`, `devices`, `iommu`, `ticks` | saving and restoring each of these |
 //! | `outside`, `process` | the life of a machine that the host resets |
 #![expect(unsafe_code, reason = "entry points that QEMU calls by name")]
 
@@ -39,6 +40,7 @@ mod process;
 mod qemu;
 mod run;
 mod tables;
+mod ticks;
 mod translate;
 
 use core::ffi::{CStr, c_char, c_int, c_void};

@@ -81,6 +81,9 @@ const _: () = assert!(core::mem::offset_of!(VmStateDescription, fields) == 72);
 /// `DIRTY_MEMORY_VGA`: the dirty-memory client whose bits nobody else uses without a display.
 pub(crate) const DIRTY_MEMORY_VGA: c_uint = 0;
 
+/// `QEMU_CLOCK_VIRTUAL`: the clock of the machine.
+pub(crate) const CLOCK_VIRTUAL: c_int = 1;
+
 /// Address of a symbol of the process; null if there is none.
 pub(crate) fn address(name: &CStr) -> *mut c_void {
     // SAFETY: the name is NUL-terminated; dlsym has no other precondition.
@@ -150,6 +153,7 @@ symbols! {
     unlock: unsafe extern "C" fn() = c"qemu_mutex_unlock_iothread" | c"bql_unlock";
     disable_ticks: unsafe extern "C" fn() = c"cpu_disable_ticks";
     enable_ticks: unsafe extern "C" fn() = c"cpu_enable_ticks";
+    run_timers: unsafe extern "C" fn(c_int) -> bool = c"qemu_clock_run_timers";
     // Memory.
     foreach_block: unsafe extern "C" fn(unsafe extern "C" fn(*mut RamBlock, *mut c_void) -> c_int, *mut c_void) -> c_int
         = c"qemu_ram_foreach_block";

@@ -8,7 +8,7 @@
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,8 @@ use crate::memory::{Memory, Restored};
 use crate::path;
 use crate::qemu::{Cpu, Qemu};
 use crate::tables;
-use crate::translate::{BEGINS_BLOCK, Callbacks, Observer};
+use crate::ticks::Ticks;
+use crate::translate::{BEGINS_BLOCK, Callbacks, Observer, Spot};
 
 mod foreign;
 mod shutdown;
@@ -70,6 +71,8 @@ struct Snapshot {
     devices: Devices,
     /// Where the machine has one.
     iommu: Option<Iommu>,
+    /// Where the clock may go on in a run.
+    ticks: Option<Ticks>,
 }
 
 /// What only the vCPU's thread uses, and QEMU's main thread while the vCPU stands still.
@@ -102,6 +105,10 @@ struct Plugin {
     reached: AtomicU32,
     account: Account,
     cpu: AtomicPtr<Cpu>,
+    /// Guest-virtual address of the ready marker, if that can be executed once more; zero if not.
+    marker: AtomicU64,
+    /// How often it was.
+    waits: AtomicU32,
 }
 
 /// The plugin; it exists before any callback is registered.
@@ -128,6 +135,8 @@ pub(crate) fn install(
         reached: AtomicU32::new(End::Ready as u32),
         account: Account::default(),
         cpu: AtomicPtr::new(ptr::null_mut()),
+        marker: AtomicU64::new(0),
+        waits: AtomicU32::new(0),
     });
     compare::prepare(control, &plugin.layout);
     std::thread::Builder::new()
@@ -199,6 +208,7 @@ impl Plugin {
         // Not earlier: in the middle of a block registers need not be in memory.
         self.control.beacon.store(self.layout.rdi(cpu), Ordering::Relaxed);
         let iommu = if self.in_foreign_guest() { Some(Iommu::save()?) } else { None };
+        let ticks = if self.foreign() { Some(Ticks::save()?) } else { None };
         let devices = Devices::save(&self.qemu)?;
         let mut machine = self.machine();
         let root = tables::root(cpu_state.cr3());
@@ -209,7 +219,7 @@ impl Plugin {
         }
         // What the boot did to the devices is part of the snapshot.
         PORT_ACCESSES.store(0, Ordering::Relaxed);
-        machine.snapshot = Some(Snapshot { cpu: cpu_state, devices, iommu });
+        machine.snapshot = Some(Snapshot { cpu: cpu_state, devices, iommu, ticks });
         // Where no marker says whose turn it is, one table is for all.
         machine.jumps = if self.foreign() { None } else { Jumps::find(cpu) };
         Ok(())
@@ -273,6 +283,7 @@ impl Plugin {
                 unsafe { (self.qemu.disable_ticks)() };
                 snapshot.devices.restore(&self.qemu)?;
                 snapshot.iommu.iter().for_each(Iommu::restore);
+                snapshot.ticks.iter().for_each(Ticks::restore);
                 control.device_resets.fetch_add(1, Ordering::Relaxed);
             }
             snapshot.cpu.restore(&self.qemu, cpu);
@@ -417,20 +428,8 @@ impl Observer for Plugin {
         Some((tables_due, self.tables_argument(offset, behind)))
     }
 
-    fn place(&self, address: u64) -> Option<Callback> {
-        self.foreign_place(address)
-    }
-
-    fn guests(&self, address: u64) -> Option<Callback> {
-        self.guest_place(address)
-    }
-
-    fn zeros(&self, address: u64) -> Option<Callback> {
-        self.zeros_place(address)
-    }
-
-    fn halts(&self, address: u64) -> Option<Callback> {
-        self.halt_place(address)
+    fn spot(&self, spot: Spot, address: u64) -> Option<Callback> {
+        self.foreign_spot(spot, address)
     }
 
     fn blocks_gone(&self) {
@@ -488,6 +487,7 @@ unsafe extern "C" fn ready_reached(vcpu: c_uint, argument: *mut c_void) {
     let argument = argument.addr();
     if argument & BEGINS_BLOCK != 0 {
         let marker = (argument as i64) >> 1;
+        plugin.marker.store(marker.cast_unsigned(), Ordering::Relaxed);
         plugin.layout.set_rip(cpu, marker.cast_unsigned().wrapping_add(MARKER_LEN));
         // SAFETY: called from translated code of this CPU, without locks; the frames that are jumped over hold nothing
         // that would have to be dropped.
@@ -528,6 +528,10 @@ unsafe extern "C" fn end_run(cpu: *mut Cpu, end: usize) {
     let Some(plugin) = plugin() else { return };
     let Some(end) = u32::try_from(end).ok().and_then(End::from_u32) else { return };
     let end = if end == End::Ready {
+        if plugin.has_to_settle(cpu) {
+            plugin.set_phase(Phase::Boot);
+            return;
+        }
         if let Err(error) = plugin.take_snapshot(cpu) {
             plugin.fail(&error);
             return;

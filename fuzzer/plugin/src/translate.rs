@@ -14,6 +14,17 @@ use hyperfuzz_control::Control;
 use crate::api::{Api, Block, Callback, MAX_CODE, PluginId};
 use crate::{compare, edges, path};
 
+/// What is special about a place in the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// A block begins.
+    Block,
+    /// A block begins that is one of zeros.
+    Zeros,
+    /// An instruction that halts the processor.
+    Halt,
+}
+
 /// Whoever wants to know what code does: a machine that is reset in this process, or one that the host resets.
 pub(crate) trait Observer: Sync {
     /// Code at this address in QEMU's memory is translated. Its offset in guest memory, if it lies there.
@@ -25,20 +36,8 @@ pub(crate) trait Observer: Sync {
     fn tables(&self, _offset: usize, _behind: u64) -> Option<(Callback, *mut c_void)> {
         None
     }
-    /// What is called before the block at this guest-virtual address, beside what is called before all.
-    fn place(&self, _address: u64) -> Option<Callback> {
-        None
-    }
-    /// What is called before the block at this guest-virtual address, if only that tells that a guest runs.
-    fn guests(&self, _address: u64) -> Option<Callback> {
-        None
-    }
-    /// What is called before the block at this guest-virtual address, which begins with zeros.
-    fn zeros(&self, _address: u64) -> Option<Callback> {
-        None
-    }
-    /// What is called before the instruction at this guest-virtual address, which halts the processor.
-    fn halts(&self, _address: u64) -> Option<Callback> {
+    /// What is called there beside what is called everywhere, at this guest-virtual address.
+    fn spot(&self, _spot: Spot, _address: u64) -> Option<Callback> {
         None
     }
     /// True where the edges of a hypervisor that does not do it itself are counted.
@@ -198,10 +197,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
     if !step {
         block.count();
     }
-    if let Some(callback) = address.and_then(|address| observer.place(address)) {
-        block.before(callback, ptr::null_mut());
-    }
-    if let Some(callback) = address.and_then(|address| observer.guests(address)) {
+    if let Some(callback) = address.and_then(|address| observer.spot(Spot::Block, address)) {
         block.before(callback, ptr::null_mut());
     }
     if path::is_wanted(control) {
@@ -233,7 +229,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
             // VMRUN ends its block, so where the hypervisor goes on behind it another one begins.
             if index == 0
                 && code == ZEROS
-                && let Some(callback) = observer.zeros(insn.virtual_address())
+                && let Some(callback) = observer.spot(Spot::Zeros, insn.virtual_address())
             {
                 insn.before(callback, ptr::null_mut());
             }
@@ -249,7 +245,7 @@ unsafe extern "C" fn block_translated(_: PluginId, block: *mut Block) {
             insn.count_as(PAUSE_BLOCKS);
         }
         if code == HLT
-            && let Some(callback) = observer.halts(insn.virtual_address())
+            && let Some(callback) = observer.spot(Spot::Halt, insn.virtual_address())
         {
             insn.before(callback, ptr::null_mut());
         }

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "callbacks from and calls into QEMU")]
 
 use core::ffi::{c_int, c_uint, c_void};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use hyperfuzz_control::End;
@@ -15,7 +15,8 @@ use hyperfuzz_control::End;
 use super::{Phase, Plugin, plugin};
 use crate::api::Callback;
 use crate::budget::Limits;
-use crate::qemu::Cpu;
+use crate::qemu::{CLOCK_VIRTUAL, Cpu};
+use crate::translate::Spot;
 use crate::{edges, path};
 
 /// Privilege level of a hypervisor.
@@ -23,6 +24,9 @@ const HYPERVISOR: u32 = 0;
 
 /// How long a run takes at least before it hangs: a call may wait for time to pass, and its way of waiting counts as many blocks.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Interrupts that are waited for before the snapshot.
+const MAX_WAITS: u32 = 100;
 
 /// Below it lie the guest-virtual addresses of guests, above it the hypervisor's and those that belong to nobody.
 const LOWER_HALF: u64 = 1 << 47;
@@ -49,17 +53,47 @@ impl Plugin {
         self.foreign() && !self.in_foreign_guest()
     }
 
-    /// What is called before an instruction of the hypervisor's that halts the processor.
-    pub(super) fn halt_place(&self, address: u64) -> Option<Callback> {
-        (self.foreign() && edges::argument(self.control, address).is_some()).then_some(halting)
+    /// Stops the clock before the snapshot, and lets whatever was due by then happen first: each run would begin with it, or, where it is
+    /// left to another thread, now and then. True where an interrupt is pending: the ready marker is executed again behind it.
+    ///
+    /// On the vCPU's thread, between two blocks, with the big lock held.
+    pub(super) fn has_to_settle(&self, cpu: *mut Cpu) -> bool {
+        let marker = self.marker.load(Ordering::Relaxed);
+        if !self.foreign() || marker == 0 {
+            return false;
+        }
+        // SAFETY: the big lock is held, as it is where QEMU itself stops its clock and runs timers.
+        unsafe {
+            (self.qemu.disable_ticks)();
+            (self.qemu.run_timers)(CLOCK_VIRTUAL);
+        }
+        if self.layout.nothing_pending(cpu) || self.waits.fetch_add(1, Ordering::Relaxed) >= MAX_WAITS {
+            return false;
+        }
+        self.layout.set_rip(cpu, marker);
+        true
     }
 
-    /// What is called before the block at this guest-virtual address.
-    pub(super) fn foreign_place(&self, address: u64) -> Option<Callback> {
-        let is = |place: &core::sync::atomic::AtomicU64| place.load(Ordering::Relaxed) == address;
-        if address == 0 {
-            None
-        } else if self.control.ends.iter().any(is) {
+    /// What is called at such a place, at this guest-virtual address.
+    pub(super) fn foreign_spot(&self, spot: Spot, address: u64) -> Option<Callback> {
+        if !self.foreign() {
+            return None;
+        }
+        match (spot, address < LOWER_HALF) {
+            (Spot::Block, true) => self.on_one_set_of_tables().then_some(guest_runs),
+            (Spot::Block, false) => self.hypervisors_block(address),
+            (Spot::Zeros, guests) => {
+                let snapshot_taken = self.control.text_len.load(Ordering::Relaxed) != 0;
+                (guests && snapshot_taken).then_some(strayed)
+            }
+            (Spot::Halt, _) => edges::argument(self.control, address).is_some().then_some(halting),
+        }
+    }
+
+    /// What is called before a block of the hypervisor's.
+    fn hypervisors_block(&self, address: u64) -> Option<Callback> {
+        let is = |place: &AtomicU64| place.load(Ordering::Relaxed) == address;
+        if self.control.ends.iter().any(is) {
             Some(gave_up)
         } else if self.control.domain_ends.iter().any(is) {
             Some(domain_ended)
@@ -95,17 +129,6 @@ impl Plugin {
             _ if self.account.extended() || over == Some(End::Hang) => Verdict::Ended(End::Runaway),
             _ => Verdict::AsAlways,
         }
-    }
-
-    /// What is called before the block at this guest-virtual address, if that is a pv guest's.
-    pub(super) fn guest_place(&self, address: u64) -> Option<Callback> {
-        (self.on_one_set_of_tables() && address < LOWER_HALF).then_some(guest_runs)
-    }
-
-    /// What is called before a block at this guest-virtual address that begins with zeros.
-    pub(super) fn zeros_place(&self, address: u64) -> Option<Callback> {
-        let snapshot_taken = self.control.text_len.load(Ordering::Relaxed) != 0;
-        (self.foreign() && snapshot_taken && address < LOWER_HALF).then_some(strayed)
     }
 
     /// Ends the run from a callback of translated code, if it is the hypervisor that executes it, or a guest.
