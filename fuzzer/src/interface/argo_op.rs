@@ -72,7 +72,7 @@ const ENTRY: StructType = StructType {
 };
 
 const fn op(name: &'static str, number: u32, args: &'static [Field], returns: Returns) -> Operation {
-    Operation { name, number: NUMBER, select: Select::First(number as u64), args, results: &[], returns }
+    Operation::sub(NUMBER, number as u64, name, args).returning(returns)
 }
 
 /// The sub-operations.

@@ -55,7 +55,7 @@ const UNMAP: StructType = StructType {
 const NOTHING: Field = field("arg", int(8, Kind::Const(0)));
 
 const fn op(name: &'static str, number: u64, args: &'static [Field], returns: Returns) -> Operation {
-    Operation { name, number: NUMBER, select: Select::First(number), args, results: &[], returns }
+    Operation::sub(NUMBER, number, name, args).returning(returns)
 }
 
 /// The operations; numbers and structures: `coverage_hypercall::coverage`.

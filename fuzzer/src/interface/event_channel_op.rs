@@ -90,14 +90,7 @@ const fn op(
     args: &'static [Field],
     results: &'static [ResultSpec],
 ) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number as u64),
-        args,
-        results,
-        returns: Returns::Zero,
-    }
+    Operation::sub(NUMBER, number as u64, name, args).giving(results)
 }
 
 /// The sub-operations.

@@ -157,20 +157,14 @@ const TRANSFER: StructType = StructType {
     ],
 };
 
-const fn op(
+/// A sub-operation with what it produces.
+pub(super) const fn op(
     name: &'static str,
     number: u32,
     args: &'static [Field],
     results: &'static [ResultSpec],
 ) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number as u64),
-        args,
-        results,
-        returns: Returns::Zero,
-    }
+    Operation::sub(NUMBER, number as u64, name, args).giving(results)
 }
 
 /// The sub-operations.

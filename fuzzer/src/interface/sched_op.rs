@@ -40,7 +40,7 @@ const PIN: StructType =
     StructType { name: "sched_pin_override", fields: &[field("pcpu", int(4, Kind::Range(0, 1)))] };
 
 const fn op(name: &'static str, number: u32, args: &'static [Field], returns: Returns) -> Operation {
-    Operation { name, number: NUMBER, select: Select::First(number as u64), args, results: &[], returns }
+    Operation::sub(NUMBER, number as u64, name, args).returning(returns)
 }
 
 /// The sub-operations.

@@ -380,6 +380,30 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// A sub-operation of a hypercall, told by the number in its first register. It gives nothing, and returns zero where all went well.
+    pub const fn sub(hypercall: u32, number: u64, name: &'static str, args: &'static [Field]) -> Self {
+        Self {
+            name,
+            number: hypercall,
+            select: Select::First(number),
+            args,
+            results: &[],
+            returns: Returns::Zero,
+        }
+    }
+
+    /// The same, with what it produces.
+    #[must_use]
+    pub const fn giving(self, results: &'static [ResultSpec]) -> Self {
+        Self { results, ..self }
+    }
+
+    /// The same, with what it returns.
+    #[must_use]
+    pub const fn returning(self, returns: Returns) -> Self {
+        Self { returns, ..self }
+    }
+
     /// Its identity, to be kept in programs.
     pub const fn id(&'static self) -> OpId {
         OpId(self)

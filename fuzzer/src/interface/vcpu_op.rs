@@ -156,7 +156,7 @@ const REGISTER_INFO: StructType = StructType {
 const PHYSID: StructType = StructType { name: "vcpu_get_physid", fields: &[out("phys_id", U64)] };
 
 const fn op(name: &'static str, number: u32, args: &'static [Field], returns: Returns) -> Operation {
-    Operation { name, number: NUMBER, select: Select::First(number as u64), args, results: &[], returns }
+    Operation::sub(NUMBER, number as u64, name, args).returning(returns)
 }
 
 /// The sub-operations.

@@ -32,14 +32,7 @@ const BUILD_ID: StructType = StructType {
 };
 
 const fn op(name: &'static str, number: u32, args: &'static [Field]) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number as u64),
-        args,
-        results: &[],
-        returns: Returns::Value,
-    }
+    Operation::sub(NUMBER, number as u64, name, args).returning(Returns::Value)
 }
 
 /// The sub-operations.

@@ -27,14 +27,7 @@ const UNREGISTER: StructType =
     StructType { name: "callback_unregister", fields: &[TYPE, field("_unused", int(2, Kind::Const(0)))] };
 
 const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number),
-        args,
-        results: &[],
-        returns: Returns::Zero,
-    }
+    Operation::sub(NUMBER, number, name, args)
 }
 
 /// The sub-operations.

@@ -1,16 +1,14 @@
 //! `grant_table_op` in pv domains, where mappings need page tables that are there.
 
-use xen_abi::{grant as abi, hypercall};
+use xen_abi::grant as abi;
 
 use super::{
     super::{
-        grant_table_op::{COUNT, MAP_FLAGS, MAPPINGS, ONE, STATUS},
+        grant_table_op::{COUNT, MAP_FLAGS, MAPPINGS, ONE, STATUS, op},
         types::*,
     },
     PAGES,
 };
-
-const NUMBER: u32 = hypercall::GRANT_TABLE_OP as u32;
 
 /// References that [`super::agent`] writes.
 const REF: Field = field("ref", int(4, Kind::Range(8, 11)));
@@ -71,22 +69,6 @@ const SETUP: StructType = StructType {
         field("frame_list", ptr_out(&Type::Array(&FRAME))),
     ],
 };
-
-const fn op(
-    name: &'static str,
-    number: u32,
-    args: &'static [Field],
-    results: &'static [ResultSpec],
-) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number as u64),
-        args,
-        results,
-        returns: Returns::Zero,
-    }
-}
 
 /// The operations.
 pub(super) const OPERATIONS: &[Operation] = &[

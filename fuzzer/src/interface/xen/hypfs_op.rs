@@ -27,14 +27,7 @@ macro_rules! path {
 }
 
 const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number),
-        args,
-        results: &[],
-        returns: Returns::Value,
-    }
+    Operation::sub(NUMBER, number, name, args).returning(Returns::Value)
 }
 
 /// The sub-operations. Seeds know paths; the generator's bytes are none that exist.

@@ -70,14 +70,7 @@ const UNLOAD_V1: StructType = StructType {
 };
 
 const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number),
-        args,
-        results: &[],
-        returns: Returns::Value,
-    }
+    Operation::sub(NUMBER, number, name, args).returning(Returns::Value)
 }
 
 /// The sub-operations.

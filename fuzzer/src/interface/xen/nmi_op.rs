@@ -11,14 +11,7 @@ const CALLBACK: StructType = StructType {
 };
 
 const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number),
-        args,
-        results: &[],
-        returns: Returns::Zero,
-    }
+    Operation::sub(NUMBER, number, name, args)
 }
 
 /// The sub-operations.

@@ -24,14 +24,7 @@ const NUMBER_VALUE: StructType = params!(int(8, Kind::Flags(&[("self", 1), ("hv"
 const FRAME_VALUE: StructType = params!(FRAME);
 
 const fn op(name: &'static str, number: u64, args: &'static [Field]) -> Operation {
-    Operation {
-        name,
-        number: NUMBER,
-        select: Select::First(number),
-        args,
-        results: &[],
-        returns: Returns::Value,
-    }
+    Operation::sub(NUMBER, number, name, args).returning(Returns::Value)
 }
 const PLAIN: &[Field] = &[field("arg", ptr_inout(&Type::Struct(&NUMBER_VALUE)))];
 const FRAMES: &[Field] = &[field("arg", ptr_inout(&Type::Struct(&FRAME_VALUE)))];
