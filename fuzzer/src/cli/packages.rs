@@ -56,10 +56,10 @@ fn unpack() -> anyhow::Result<()> {
     let work =
         tempfile::tempdir_in(&place).with_context(|| format!("cannot write to {}", place.display()))?;
     run(&["apt-get", "download", name], work.path())?;
-    let package = only(work.path(), |file| file.ends_with(".deb"))?;
+    let package = find(work.path(), |file| file.ends_with(".deb"))?;
     let tree = work.path().join("tree");
     run(&["dpkg-deb", "-x", &package.display().to_string(), &tree.display().to_string()], work.path())?;
-    let image = only(&tree.join("boot"), |file| file.starts_with("xen-") && file.ends_with(".gz"))?;
+    let image = find(&tree.join("boot"), |file| file.starts_with("xen-") && file.ends_with(".gz"))?;
     let name = image.file_name().context("an image without a name")?;
     fs::rename(&image, place.join(name)).with_context(|| format!("cannot write to {}", place.display()))?;
     let _ = writeln!(std::io::stderr(), "unpacked: {}", place.join(name).display());
@@ -75,15 +75,14 @@ fn newest(lines: &str) -> Option<&str> {
     lines.lines().filter_map(|line| line.split_whitespace().next()).max_by_key(|name| version(name))
 }
 
-/// The one file in a directory whose name is as wanted.
-fn only(directory: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<PathBuf> {
+/// A file in a directory whose name is as wanted.
+fn find(directory: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<PathBuf> {
     let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
     let mut found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| {
         let name = path.file_name().and_then(|name| name.to_str());
         name.is_some_and(&wanted)
     });
-    let first = found.next().with_context(|| format!("{} lacks what was expected", directory.display()))?;
-    Ok(first)
+    found.next().with_context(|| format!("{} lacks what was expected", directory.display()))
 }
 
 /// The same command as root.

@@ -207,10 +207,10 @@ impl Walk {
 }
 
 /// Where on a path the call begins that a shorter program, whose path is `shorter`, has not: at the VM exit after which the two
-/// differ for the first time.
+/// differ for the first time, or where the shorter one ends, if that takes no exit.
 pub fn parting(shorter: &[Step], path: &[Step]) -> usize {
     let same = shorter.iter().zip(path).take_while(|(a, b)| a == b).count();
-    if same == path.len() {
+    if same == path.len() || same == shorter.len() {
         return same;
     }
     last_exit(&path[..same]).unwrap_or(0)
@@ -304,5 +304,6 @@ mod tests {
         assert_eq!(parting(&[a, Step::Exit, c], &path), 1);
         assert_eq!(parting(&path, &path), path.len(), "the shorter program blocks, and so does this one");
         assert_eq!(parting(&[c], &path), 0);
+        assert_eq!(parting(&[a, Step::Exit, b], &path), 3, "the shorter program ends without an exit");
     }
 }

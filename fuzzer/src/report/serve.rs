@@ -154,21 +154,13 @@ fn send(request: Request, answer: Answer) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::store::{Description, FORMAT};
+    use crate::campaign::store::Description;
 
     const HOST: Option<&str> = Some("127.0.0.1:8080");
 
     fn campaign() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let description = Description {
-            format: FORMAT,
-            hyperfuzz: "0".into(),
-            target: "reference-pv".into(),
-            build: "00".into(),
-            plants: Vec::new(),
-            seed: 1,
-            sessions: 1,
-        };
+        let description = Description::any(1);
         std::fs::create_dir(dir.path().join("findings")).unwrap();
         std::fs::write(dir.path().join("campaign.json"), serde_json::to_string(&description).unwrap())
             .unwrap();

@@ -1,4 +1,4 @@
-//! `corpus cmin`, `merge` and `import`.
+//! `corpus cmin`, `functions`, `merge` and `import`.
 
 use std::{fs, path::Path};
 
@@ -58,6 +58,30 @@ fn cmin_keeps_what_is_needed_and_says_what_ends_badly() {
     let again = line("corpus cmin {}/out --json", dir.path()).exits(0).events().remove(0);
     assert_eq!((&again["edges"], &again["kept"]), (&report["edges"], &2.into()), "{again}");
     assert_eq!(again["dir"], dir.path().join("out/distilled").display().to_string());
+}
+
+#[test]
+fn functions_are_told_by_the_operation_that_enters_them() {
+    let _turn = machine();
+    let dir = tempdir().unwrap();
+    write(
+        &dir.path().join("p"),
+        &[("1.hf", YIELD), ("2.hf", "d1 agent.cpuid(xen, 0)\nd1 xen_version.version()\n")],
+    );
+    let run = line("corpus functions {}/p --target reference-pv --json", dir.path()).exits(0);
+    let events = run.events();
+    let row = |name: &str| events.iter().find(|row| row["operation"] == name).unwrap().clone();
+    for name in ["sched_op.yield", "xen_version.version"] {
+        let row = row(name);
+        assert!(row["functions"].as_u64() > row["own"].as_u64() && row["own"].as_u64() > Some(0), "{row}");
+    }
+    assert_eq!(events.last().unwrap()["programs"], 2);
+    let named = "corpus functions {}/p --target reference-pv --operation xen_version.version";
+    let named = line(named, dir.path()).exits(0).out;
+    assert!(named.lines().any(|line| line.starts_with('*') && line.contains("version")), "{named}");
+    assert!(!named.contains("yield"), "that of another program: {named}");
+    line("corpus functions {}/p --operation sched_op.block", dir.path()).complains(&["sched_op.block"]);
+    line("corpus functions {}/p --missing", dir.path()).complains(&["hyperfuzz report"]);
 }
 
 #[test]

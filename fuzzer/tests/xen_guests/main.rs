@@ -32,9 +32,7 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // Beside each other some of them fail now and then: see `docs/xen.md`.
-    arguments.test_threads = arguments.test_threads.or(Some(1));
+    let arguments = Arguments::from_args();
     let image = std::env::var_os("HYPERFUZZ_XEN").map(PathBuf::from).or_else(xen::installed);
     if image.is_none() {
         eprintln!(

@@ -35,6 +35,20 @@ pub struct Description {
 }
 
 impl Description {
+    /// One for tests, in which it does not matter what the campaign is about.
+    #[cfg(test)]
+    pub fn any(sessions: u64) -> Self {
+        Self {
+            format: FORMAT,
+            hyperfuzz: "0".into(),
+            target: "reference-pv".into(),
+            build: "00".into(),
+            plants: Vec::new(),
+            seed: 1,
+            sessions,
+        }
+    }
+
     /// Reads a description.
     ///
     /// # Errors

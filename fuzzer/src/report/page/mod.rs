@@ -49,19 +49,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::campaign::store::{Description, FORMAT};
+    use crate::campaign::store::Description;
 
     /// A campaign directory with a finding whose text tries to leave the script element.
     fn campaign(root: &Path) {
-        let description = Description {
-            format: FORMAT,
-            hyperfuzz: "0".into(),
-            target: "reference-pv".into(),
-            build: "00".into(),
-            plants: Vec::new(),
-            seed: 1,
-            sessions: 1,
-        };
+        let description = Description::any(1);
         let finding = root.join("findings/fault-a-00000000");
         std::fs::create_dir_all(&finding).unwrap();
         std::fs::write(root.join("campaign.json"), serde_json::to_string(&description).unwrap()).unwrap();
